@@ -1,0 +1,259 @@
+"""What every family of models has in common: a domain, showers from noise, and a directory on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import anycalo
+from anycalo.errors import ModelError, OutputError
+from anycalo.geometry import Detector
+from anycalo.models.config import from_table, to_table
+from anycalo.models.noise import Noise
+from anycalo.showers import Incident, Showers
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+FORMAT, VERSION = "anycalo-model", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What a model was trained on; outside it showers may be asked for, with a warning.
+
+    Args:
+        particles: names.
+        energy_mev: lowest and highest incident energy.
+        max_angle_rad: largest angle to the normal of the front face.
+        detectors: the detectors seen, as TOML texts.
+    """
+
+    particles: tuple[str, ...]
+    energy_mev: tuple[float, float]
+    max_angle_rad: float
+    detectors: tuple[str, ...]
+
+    @staticmethod
+    def of(showers: Showers) -> Domain:
+        """The domain that these showers span."""
+        energy = showers.incident.energy_mev
+        return Domain(
+            particles=tuple(sorted(showers.incident.particles)),
+            energy_mev=(float(energy.min()), float(energy.max())),
+            max_angle_rad=float(showers.incident.theta_rad.max()),
+            detectors=(showers.detector.to_toml(),),
+        )
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The first detector."""
+        return Detector.from_toml(self.detectors[0], source="the model's detector")
+
+    def breaches(self, detector: Detector, incident: Incident) -> list[str]:
+        """Sentences on what is asked for outside the domain, each naming the quantity and the range.
+
+        Energies within 0.1 % and angles within 0.001 rad of the range count as inside.
+        """
+        found = []
+        strange = sorted(set(incident.particles) - set(self.particles))
+        if strange:
+            found.append(f"particles {', '.join(strange)} were not trained on (trained: {', '.join(self.particles)})")
+        low, high = float(incident.energy_mev.min()), float(incident.energy_mev.max())
+        if low < self.energy_mev[0] * 0.999 or high > self.energy_mev[1] * 1.001:
+            trained = f"{self.energy_mev[0]:.6g} to {self.energy_mev[1]:.6g} MeV"
+            found.append(f"incident energy {low:.6g} to {high:.6g} MeV reaches outside the trained range, {trained}")
+        angle = float(incident.theta_rad.max())
+        if angle > self.max_angle_rad + 1e-3:
+            found.append(f"incident angle up to {angle:.3g} rad is above the largest trained angle, {self.max_angle_rad:.3g} rad")
+        if detector.to_toml() not in self.detectors:
+            found.append(f"detector '{detector.name}' was not trained on")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One network to be trained and everything that its training needs.
+
+    Args:
+        name: of the stage, as in the recipe.
+        module: the network whose parameters are trained.
+        batch: the batch of the given indices (a long tensor), as a tuple of tensors.
+        size, validation_size: numbers of training and validation examples; validation examples have
+            the indices from `size` on.
+        noise_features: standard normal numbers that the objective needs for one example.
+        objective: loss of a batch given its noise, (n, noise_features); a scalar mean.
+    """
+
+    name: str
+    module: nn.Module
+    batch: Callable[[Tensor], tuple[Tensor, ...]]
+    size: int
+    validation_size: int
+    noise_features: int
+    objective: Callable[[tuple[Tensor, ...], Tensor], Tensor]
+
+
+class Model(nn.Module, ABC):
+    """A generative model of showers; one subclass a family.
+
+    A subclass is built from its configuration and domain alone, learns scales from data in `prepare`,
+    and hands `stages` to the training loop. Everything learned is a parameter or a buffer.
+
+    Args:
+        config: of the family, an instance of its `config_class`.
+        domain: what it is (to be) trained on.
+    """
+
+    family: ClassVar[str]
+    config_class: ClassVar[type]
+
+    def __init__(self, config: Any, domain: Domain) -> None:
+        super().__init__()
+        if not isinstance(config, self.config_class):
+            raise ModelError(f"config is a {type(config).__name__}; expected {self.config_class.__name__}")
+        self.config = config
+        self.domain = domain
+        self.card: dict[str, Any] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def prepare(self, showers: Showers, *, seed: int) -> None:
+        """Set the scales (buffers) from training showers."""
+
+    @abstractmethod
+    def stages(self, training: Showers, validation: Showers, *, seed: int) -> list[Stage]:
+        """What is to be trained, in order, with its data."""
+
+    @abstractmethod
+    def check(self, detector: Detector) -> None:
+        """Refuse a detector that this model cannot make showers of.
+
+        Raises:
+            ModelError: with the remedy.
+        """
+
+    @abstractmethod
+    def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
+        """One batch of showers, made from one noise stream a shower.
+
+        Args:
+            detector: accepted by `check`.
+            incident: B particles.
+            noise: B streams.
+        """
+
+    def save(self, folder: str | Path, *, card: Mapping[str, Any] | None = None, overwrite: bool = False) -> None:
+        """Write `model.safetensors` and `model.json` into a directory, which appears when it is complete.
+
+        Args:
+            folder: to be made; with `overwrite`, the two files are replaced in a directory that exists.
+            card: more entries for `model.json` (JSON values): data hashes, metrics.
+            overwrite: see `folder`.
+
+        Raises:
+            OutputError: if it exists or cannot be written.
+        """
+        folder = Path(folder)
+        if folder.exists() and not overwrite:
+            raise OutputError(f"{folder} exists already; choose another name or remove it")
+        self.card = {**self.card, **(card or {})}
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "family": self.family,
+            "config": to_table(self.config),
+            "domain": dataclasses.asdict(self.domain),
+            "package_version": anycalo.__version__,
+            **self.card,
+        }
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            temporary.mkdir(parents=True)
+            save_file(tensors, temporary / WEIGHTS)
+            (temporary / CARD).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+            if folder.exists():
+                for name in (WEIGHTS, CARD):
+                    os.replace(temporary / name, folder / name)
+            else:
+                os.replace(temporary, folder)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_model(folder: Path, families: Mapping[str, type[Model]], *, device: str = "cpu") -> Model:
+    """The model in a directory.
+
+    Raises:
+        ModelError: if a file is missing or damaged, the family is unknown, or weights and configuration differ.
+    """
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder}: {name} is missing; expected a directory with {CARD} and {WEIGHTS}, as training writes it")
+    try:
+        card: dict[str, Any] = json.loads((folder / CARD).read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{folder / CARD}: damaged: {error}. Restore it from a copy, or train again.") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("version") != VERSION:
+        raise ModelError(f"{folder / CARD}: not an AnyCalo model of version {VERSION}; expected format '{FORMAT}'")
+    family = card.get("family")
+    if family not in families:
+        raise ModelError(f"{folder}: family {family!r} is unknown to this version; known: {', '.join(families)}")
+    cls = families[family]
+    config = from_table(cls.config_class, card.get("config"), where=f"{folder / CARD}, config", error=ModelError)
+    domain = from_table(Domain, card.get("domain"), where=f"{folder / CARD}, domain", error=ModelError)
+    model = cls(config, domain)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{folder / WEIGHTS}: damaged: {error}. Restore it from a copy, or train again.") from error
+    _load_exactly(model, tensors, where=str(folder / WEIGHTS))
+    extra = {"format", "version", "family", "config", "domain", "package_version"}
+    model.card = {k: v for k, v in card.items() if k not in extra}
+    return model.to(device).eval()
+
+
+def _load_exactly(model: Model, tensors: dict[str, Tensor], *, where: str) -> None:
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name not in tensors:
+            raise ModelError(f"{where}: tensor '{name}' is missing; weights and {CARD} are not of one model")
+        if tensors[name].shape != tensor.shape:
+            shapes = f"{list(tensors[name].shape)}; the configuration asks for {list(tensor.shape)}"
+            raise ModelError(f"{where}: tensor '{name}' is of shape {shapes}. Weights and {CARD} are not of one model.")
+    strange = sorted(set(tensors) - set(expected))
+    if strange:
+        raise ModelError(f"{where}: tensor '{strange[0]}' is unknown to the configuration in {CARD}")
+    model.load_state_dict(tensors)
+
+
+def axis_slopes(incident: Incident) -> np.ndarray:
+    """Transverse over longitudinal direction, (dx / dz, dy / dz): shape (B, 2)."""
+    direction = incident.direction.astype(np.float64)
+    return np.asarray(direction[:, :2] / direction[:, 2:])
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of trainable numbers in a network."""
+    return sum(math.prod(p.shape) for p in module.parameters())

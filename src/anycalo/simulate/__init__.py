@@ -1,0 +1,7 @@
+"""Geant4 production of showers. Geant4 itself is imported only by the processes that simulate."""
+
+from anycalo.simulate.environment import find_data
+from anycalo.simulate.production import simulate
+from anycalo.simulate.settings import PHYSICS, Settings
+
+__all__ = ["PHYSICS", "Settings", "find_data", "simulate"]
