@@ -128,7 +128,7 @@ class _Table:
         cell = row * self.columns.n + column
         dead = (column < 0) | (row < 0)
         cell[dead] = np.minimum(column[dead], row[dead])  # outside wins over gap
-        return cell
+        return np.asarray(cell)
 
     def centre(self, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         row, column = np.divmod(cell, self.columns.n)
@@ -226,8 +226,10 @@ def _grid(readout: Readout, size_mm: tuple[float, float]) -> _Grid:
     if isinstance(readout, Rectangular):
         wafers = readout.wafer_cells or (None, None)
         columns, rows = (
-            _Steps.cover(size_mm[i], readout.offset_mm[i], readout.pitch_mm[i], readout.gap_mm[i], wafers[i], readout.wafer_gap_mm[i])
-            for i in (0, 1)
+            _Steps.cover(*axis)
+            for axis in zip(
+                size_mm, readout.offset_mm, readout.pitch_mm, readout.gap_mm, wafers, readout.wafer_gap_mm, strict=True
+            )
         )
         return _Table(columns, rows)
     if isinstance(readout, Edges):
@@ -253,7 +255,8 @@ def cell_index(readout: Readout, size_mm: tuple[float, float], x_mm: ArrayLike, 
     Args:
         readout: how the layer is divided.
         size_mm: width of the layer in x and y; says which cells have numbers.
-        x_mm, y_mm: positions, shape (N,).
+        x_mm: positions along x, shape (N,).
+        y_mm: positions along y, shape (N,).
 
     Returns:
         int64 (N,): numbers of cells, `GAP` in dead width, `OUTSIDE` beyond the numbered cells.

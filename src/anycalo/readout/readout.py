@@ -108,11 +108,11 @@ def read_out(showers: Showers, detector: Detector | None = None, *, threshold: b
     key, energy = _sum_by_key(key, energy)
     lit = (key >= 0) & (energy > 0)
     key, energy = key[lit], energy[lit]
-    lost_threshold = np.zeros(n)
+    below = np.zeros(len(key), dtype=bool)
     if threshold and detector.threshold_mip > 0:
         below = energy < detector.threshold_mip * mip_mev(detector)[key // most % layers]
-        lost_threshold = np.bincount(key[below] // (most * layers), weights=energy[below], minlength=n)
-        key, energy = key[~below], energy[~below]
+    lost_threshold = np.bincount(key[below] // (most * layers), weights=energy[below], minlength=n)
+    key, energy = key[~below], energy[~below]
 
     of_shower, rest = np.divmod(key, most * layers)
     of_layer, cell = np.divmod(rest, most)
