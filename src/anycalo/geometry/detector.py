@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike
 from anycalo.errors import DetectorError
 
 
-class InvalidField(DetectorError):
+class InvalidField(DetectorError):  # noqa: N818 - it names what is invalid; nobody but the reader of files catches it
     """A value that its field cannot take.
 
     Args:
@@ -61,7 +62,7 @@ def _edges(key: str, value: tuple[float, ...]) -> tuple[float, ...]:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) < 2:
         raise InvalidField(key, f"{key} is {value!r}; expected at least two edges")
     edges = tuple(_number(key, v) for v in value)
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         if right <= left:
             raise InvalidField(key, f"{key} overlaps: {right!r} follows {left!r}; expected strictly increasing edges")
     return edges
@@ -263,7 +264,8 @@ class CustomMaterial:
     def __post_init__(self) -> None:
         object.__setattr__(self, "density_g_cm3", _number("density_g_cm3", self.density_g_cm3, positive=True))
         if not isinstance(self.mass_fractions, Mapping) or not self.mass_fractions:
-            raise InvalidField("mass_fractions", f"mass_fractions is {self.mass_fractions!r}; expected {{ G4_X = fraction, ... }}")
+            found = f"mass_fractions is {self.mass_fractions!r}"
+            raise InvalidField("mass_fractions", f"{found}; expected {{ G4_X = fraction, ... }}")
         fractions = {k: _number("mass_fractions", v, positive=True) for k, v in self.mass_fractions.items()}
         total = sum(fractions.values())
         if abs(total - 1) > 1e-3:

@@ -62,7 +62,8 @@ def load(source: str | Path) -> Detector:
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise DetectorError(f"{path}: not a text file ({error.reason} at byte {error.start}); expected TOML in UTF-8") from error
+        where = f"{error.reason} at byte {error.start}"
+        raise DetectorError(f"{path}: not a text file ({where}); expected TOML in UTF-8") from error
     return parse(text, source=str(path))
 
 
@@ -80,14 +81,17 @@ def parse(text: str, *, source: str) -> Detector:
         raise DetectorError(f"{where}: {error}") from error
 
 
-def _take(table: Any, path: PathInFile, *, what: str, required: Iterable[str] = (), optional: Iterable[str] = ()) -> dict[str, Any]:
+def _take(
+    table: Any, path: PathInFile, *, what: str, required: Iterable[str] = (), optional: Iterable[str] = ()
+) -> dict[str, Any]:
     """Check that a table has the required keys and no unknown one."""
     if not isinstance(table, dict):
         raise _FileError(path, f"{what} is {table!r}; expected a table with {', '.join(required)}")
     allowed = [*required, *optional]
     for key in table:
         if key not in allowed:
-            raise _FileError((*path, key), f"unknown key '{key}' in {what}.{suggest(key, allowed)} Allowed: {', '.join(allowed)}.")
+            hint = suggest(key, allowed)
+            raise _FileError((*path, key), f"unknown key '{key}' in {what}.{hint} Allowed: {', '.join(allowed)}.")
     for key in required:
         if key not in table:
             raise _FileError(path, f"{what} lacks '{key}'. Required: {', '.join(required)}.")
@@ -137,12 +141,15 @@ def _layer(table: Any, path: PathInFile, default: Readout | None) -> Layer:
     return layer
 
 
-def _material(entry: dict[str, Any], path: PathInFile) -> CustomMaterial:
+def _material(entry: Any, name: str) -> CustomMaterial:
+    path: PathInFile = ("materials", name)
+    _take(entry, path, what=f"material '{name}'", required=["density_g_cm3"], optional=["mass_fractions", "atoms"])
+    if ("mass_fractions" in entry) == ("atoms" in entry):
+        how = "both mass_fractions and atoms" if "atoms" in entry else "neither mass_fractions nor atoms"
+        raise _FileError(path, f"material '{name}' has {how}; expected one of them.")
     if "atoms" in entry:
         from anycalo.geometry.materials import mass_fractions_of_atoms
 
-        if "mass_fractions" in entry:
-            raise _FileError((*path, "atoms"), "atoms and mass_fractions are both given; expected one of them.")
         fractions = _build(mass_fractions_of_atoms, path, atoms=entry["atoms"])
         entry = {"density_g_cm3": entry["density_g_cm3"], "mass_fractions": fractions}
     material: CustomMaterial = _build(CustomMaterial, path, **entry)
@@ -159,18 +166,18 @@ def _detector(table: dict[str, Any]) -> Detector:
     if not isinstance(given, dict):
         raise _FileError(("materials",), f"materials is {given!r}; expected tables such as [materials.PCB]")
     for name, entry in given.items():
-        here: PathInFile = ("materials", name)
-        by = "atoms" if isinstance(entry, dict) and "atoms" in entry else "mass_fractions"
-        _take(entry, here, what=f"material {name}", required=["density_g_cm3", by], optional=["mass_fractions"])
-        materials[name] = _material(entry, here)
+        materials[name] = _material(entry, name)
     default = _readout(table["readout"], ("readout",)) if "readout" in table else None
     sections = []
     for i, section in enumerate(_list(table["section"], ("section",), "section")):
-        here = ("section", i)
+        here: PathInFile = ("section", i)
         _take(section, here, what="section", required=["layer"], optional=["repeat"])
-        layers = [_layer(t, (*here, "layer", j), default) for j, t in enumerate(_list(section["layer"], (*here, "layer"), "layer"))]
+        tables = _list(section["layer"], (*here, "layer"), "layer")
+        layers = [_layer(t, (*here, "layer", j), default) for j, t in enumerate(tables)]
         sections.append(_build(Section, here, layers=tuple(layers), repeat=section.get("repeat", 1)))
-    simple = {k: table[k] for k in ("name", "description", "field_tesla", "threshold_mip", "world_material") if k in table}
+    simple: dict[str, Any] = {
+        k: table[k] for k in ("name", "description", "field_tesla", "threshold_mip", "world_material") if k in table
+    }
     if "size_mm" in table:
         simple["size_mm"] = tuple(table["size_mm"]) if isinstance(table["size_mm"], list) else table["size_mm"]
     detector: Detector = _build(Detector, (), sections=tuple(sections), materials=materials, **simple)
@@ -297,6 +304,7 @@ def write(detector: Detector) -> str:
             lines += ["", "[[section.layer]]", "stack = ["]
             for slab in layer.stack:
                 sensitive = ", sensitive = true" if slab.sensitive else ""
-                lines.append(f"    {{ material = {_value(slab.material)}, thickness_mm = {_value(slab.thickness_mm)}{sensitive} }},")
+                slab_text = f"material = {_value(slab.material)}, thickness_mm = {_value(slab.thickness_mm)}{sensitive}"
+                lines.append(f"    {{ {slab_text} }},")
             lines += ["]", f"stack_repeat = {layer.stack_repeat}", f"readout = {_inline_readout(layer.readout)}"]
     return "\n".join(lines) + "\n"

@@ -81,8 +81,8 @@ class Sternheimer:
         """
         c = 2 * math.log(mean_excitation_ev / plasma_ev) + 1
         if gas:
-            steps = ((10.0, 1.6, 4.0), (10.5, 1.7, 4.0), (11.0, 1.8, 4.0), (11.5, 1.9, 4.0), (12.25, 2.0, 4.0), (13.804, 2.0, 5.0))
-            x0, x1 = next(((low, high) for limit, low, high in steps if c < limit), (0.326 * c - 2.5, 5.0))
+            steps = ((10.0, 1.6), (10.5, 1.7), (11.0, 1.8), (11.5, 1.9), (13.804, 2.0))
+            x0, x1 = next((x for limit, x in steps if c < limit), 0.326 * c - 2.5), 4.0 if c < 12.25 else 5.0
             x1 = max(x1, x0 + 1.0)  # in a near vacuum x0 grows past any fixed x1
         elif mean_excitation_ev < 100:
             x0, x1 = (0.2, 2.0) if c < 3.681 else (0.326 * c - 1.0, 2.0)
@@ -156,7 +156,7 @@ class Material:
         x = np.log10(beta_gamma)
         below = p.delta0 * 10 ** (2 * (np.minimum(x, p.x0) - p.x0))
         above = 2 * math.log(10) * x - p.c + p.a * np.clip(p.x1 - x, 0, None) ** p.m
-        return np.where(x < p.x0, below, above)
+        return np.asarray(np.where(x < p.x0, below, above))
 
     def muon_loss_mev_per_cm(self, beta_gamma: np.ndarray) -> np.ndarray:
         """Mean energy loss of a muon by ionisation, Bethe's equation with density effect (PDG eq. 34.5).
@@ -215,11 +215,12 @@ def element_x0_g_cm2(z: int) -> float:
 @cache
 def _nist(name: str) -> Material:
     row = _table()["materials"][name]
-    total = sum(row["mass_fractions"].values())
+    fractions = {int(z): w for z, w in row["mass_fractions"].items()}
+    total = sum(fractions.values())
     return Material(
         name=name,
         density_g_cm3=row["density_g_cm3"],
-        mass_fractions=tuple((int(z), w / total) for z, w in sorted(row["mass_fractions"].items(), key=lambda item: int(item[0]))),
+        mass_fractions=tuple((z, w / total) for z, w in sorted(fractions.items())),
         mean_excitation_ev=row["mean_excitation_ev"],
         sternheimer=Sternheimer(**dict(zip(("c", "x0", "x1", "a", "m", "delta0"), row["density_effect"], strict=True))),
     )
@@ -279,12 +280,12 @@ def mass_fractions_of_atoms(atoms: Mapping[str, int]) -> dict[str, float]:
         InvalidField: for an unknown element, or a number of atoms that is not above 0.
     """
     if not isinstance(atoms, Mapping) or not atoms:
-        raise InvalidField("atoms", f"atoms is {atoms!r}; expected element symbols and numbers, such as {{ Pb = 1, W = 1, O = 4 }}")
+        raise InvalidField("atoms", f"atoms is {atoms!r}; expected elements and numbers, such as {{ Pb = 1, W = 1, O = 4 }}")
     weights = {}
     for symbol, number in atoms.items():
         if symbol not in _atomic_numbers():
-            hint = suggest(symbol, _atomic_numbers())
-            raise InvalidField(("atoms", symbol), f"atoms names '{symbol}'; expected the symbol of an element, such as Pb.{hint}")
+            message = f"atoms names '{symbol}'; expected the symbol of an element, such as Pb."
+            raise InvalidField(("atoms", symbol), message + suggest(symbol, _atomic_numbers()))
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not (math.isfinite(number) and number > 0):
             raise InvalidField(("atoms", symbol), f"atoms.{symbol} is {number!r}; expected a number above 0")
         weights[f"G4_{symbol}"] = number * atomic_mass(_atomic_numbers()[symbol])
@@ -300,7 +301,7 @@ def _unknown(name: str, customs: Mapping[str, CustomMaterial]) -> str:
     defined = f"; here: {', '.join(customs)}" if customs else ""
     return (
         f"material '{name}' is unknown.{hint or suggest(name, known)} Expected a Geant4 NIST name such as 'G4_Pb',"
-        f" or a material that the detector defines under [materials.\"{name}\"] with density_g_cm3 and mass_fractions or atoms{defined}."
+        f' or a material of the detector itself: [materials."{name}"] with density_g_cm3 and mass_fractions or atoms{defined}.'
     )
 
 
