@@ -1,18 +1,9 @@
 """Detectors: what they are made of, how they are read out, and what physics makes of that."""
 
-from anycalo.geometry.detector import (
-    CustomMaterial,
-    Detector,
-    Edges,
-    Hexagonal,
-    Layer,
-    Polar,
-    Readout,
-    Rectangular,
-    Section,
-    Slab,
-)
+from anycalo.geometry.detector import CustomMaterial, Detector, Layer, Section, Slab
 from anycalo.geometry.file import presets
+from anycalo.geometry.materials import Material, material
+from anycalo.geometry.readouts import Edges, Hexagonal, Polar, Readout, Rectangular
 
 __all__ = [
     "CustomMaterial",
@@ -20,10 +11,12 @@ __all__ = [
     "Edges",
     "Hexagonal",
     "Layer",
+    "Material",
     "Polar",
     "Readout",
     "Rectangular",
     "Section",
     "Slab",
+    "material",
     "presets",
 ]

@@ -6,66 +6,17 @@ its file says; what physics makes of it (radiation lengths, sampling fraction) i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from anycalo.errors import DetectorError
-
-
-class InvalidField(DetectorError):  # noqa: N818 - it names what is invalid; nobody but the reader of files catches it
-    """A value that its field cannot take.
-
-    Args:
-        key: the field, or the way to it from the top of the detector file (`("section", 0, "layer", 2)`),
-            so that a reader can find its line.
-        message: what was found, what is expected.
-    """
-
-    def __init__(self, key: str | tuple[str | int, ...], message: str) -> None:
-        super().__init__(message)
-        self.key = (key,) if isinstance(key, str) else key
-
-
-def _number(key: str, value: float, *, positive: bool = False, minimum: float | None = None) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InvalidField(key, f"{key} is {value!r}; expected a finite number (units are in the name of the key)")
-    if positive and value <= 0:
-        raise InvalidField(key, f"{key} is {value!r}; expected a number above 0")
-    if minimum is not None and value < minimum:
-        raise InvalidField(key, f"{key} is {value!r}; expected a number of at least {minimum}")
-    return float(value)
-
-
-def _integer(key: str, value: int, *, minimum: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise InvalidField(key, f"{key} is {value!r}; expected a whole number of at least {minimum}")
-    return value
-
-
-def _pair(key: str, value: tuple[float, float], *, positive: bool = False, minimum: float | None = None) -> tuple[float, float]:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 2:
-        raise InvalidField(key, f"{key} is {value!r}; expected two numbers, for x and y")
-    x, y = (_number(key, v, positive=positive, minimum=minimum) for v in value)
-    return x, y
-
-
-def _edges(key: str, value: tuple[float, ...]) -> tuple[float, ...]:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) < 2:
-        raise InvalidField(key, f"{key} is {value!r}; expected at least two edges")
-    edges = tuple(_number(key, v) for v in value)
-    for left, right in pairwise(edges):
-        if right <= left:
-            raise InvalidField(key, f"{key} overlaps: {right!r} follows {left!r}; expected strictly increasing edges")
-    return edges
+from anycalo.geometry.fields import InvalidField, instances, integer, number, pair, text
+from anycalo.geometry.readouts import Readout
 
 
 def _read_only(values: ArrayLike) -> np.ndarray:
@@ -89,124 +40,10 @@ class Slab:
     sensitive: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.material, str) or not self.material:
-            raise InvalidField("material", f"material is {self.material!r}; expected a name such as 'G4_W'")
-        object.__setattr__(self, "thickness_mm", _number("thickness_mm", self.thickness_mm, positive=True))
+        text("material", self.material)
+        object.__setattr__(self, "thickness_mm", number("thickness_mm", self.thickness_mm, positive=True))
         if not isinstance(self.sensitive, bool):
             raise InvalidField("sensitive", f"sensitive is {self.sensitive!r}; expected true or false")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rectangular:
-    """Equal rectangular cells, a grid centred on the shower axis with a cell corner at the origin.
-
-    Args:
-        pitch_mm: distance between cell centres in x and y.
-        offset_mm: shift of the whole grid in x and y (staggered layers).
-        gap_mm: dead width between neighbouring cells in x and y; the cell is that much smaller than its pitch.
-        wafer_cells: number of cells of a wafer in x and y, or none.
-        wafer_gap_mm: dead width added between neighbouring wafers (guard rings).
-    """
-
-    kind: ClassVar[str] = "rectangular"
-    pitch_mm: tuple[float, float]
-    offset_mm: tuple[float, float] = (0.0, 0.0)
-    gap_mm: tuple[float, float] = (0.0, 0.0)
-    wafer_cells: tuple[int, int] | None = None
-    wafer_gap_mm: tuple[float, float] = (0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        set_(self, "pitch_mm", _pair("pitch_mm", self.pitch_mm, positive=True))
-        set_(self, "offset_mm", _pair("offset_mm", self.offset_mm))
-        set_(self, "gap_mm", _pair("gap_mm", self.gap_mm, minimum=0.0))
-        set_(self, "wafer_gap_mm", _pair("wafer_gap_mm", self.wafer_gap_mm, minimum=0.0))
-        if any(g >= p for g, p in zip(self.gap_mm, self.pitch_mm, strict=True)):
-            raise InvalidField("gap_mm", f"gap_mm is {list(self.gap_mm)}; expected less than pitch_mm = {list(self.pitch_mm)}")
-        if self.wafer_cells is not None:
-            _pair("wafer_cells", self.wafer_cells)
-            set_(self, "wafer_cells", tuple(_integer("wafer_cells", n) for n in self.wafer_cells))
-        elif any(self.wafer_gap_mm):
-            raise InvalidField("wafer_gap_mm", "wafer_gap_mm is given without wafer_cells; expected both or neither")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edges:
-    """Rectangular cells between explicit edges, which may be unequal.
-
-    Args:
-        x_edges_mm, y_edges_mm: strictly increasing edges; n edges make n - 1 columns (rows).
-        offset_mm: shift of the whole grid in x and y.
-        gap_mm: dead width centred on every inner edge.
-    """
-
-    kind: ClassVar[str] = "edges"
-    x_edges_mm: tuple[float, ...]
-    y_edges_mm: tuple[float, ...]
-    offset_mm: tuple[float, float] = (0.0, 0.0)
-    gap_mm: tuple[float, float] = (0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        set_(self, "x_edges_mm", _edges("x_edges_mm", self.x_edges_mm))
-        set_(self, "y_edges_mm", _edges("y_edges_mm", self.y_edges_mm))
-        set_(self, "offset_mm", _pair("offset_mm", self.offset_mm))
-        set_(self, "gap_mm", _pair("gap_mm", self.gap_mm, minimum=0.0))
-        for axis, edges, gap in (("x", self.x_edges_mm, self.gap_mm[0]), ("y", self.y_edges_mm, self.gap_mm[1])):
-            smallest = float(np.min(np.diff(edges)))
-            if gap >= smallest:
-                raise InvalidField("gap_mm", f"gap_mm in {axis} is {gap}; expected less than the smallest cell, {smallest} mm")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Polar:
-    """Cells in rings and sectors around the shower axis.
-
-    Args:
-        r_edges_mm: strictly increasing ring edges, the first at least 0.
-        n_phi: number of sectors; sector 0 starts at phi = 0, the +x axis.
-        offset_mm: shift of the centre in x and y.
-    """
-
-    kind: ClassVar[str] = "polar"
-    r_edges_mm: tuple[float, ...]
-    n_phi: int
-    offset_mm: tuple[float, float] = (0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        edges = _edges("r_edges_mm", self.r_edges_mm)
-        if edges[0] < 0:
-            raise InvalidField("r_edges_mm", f"r_edges_mm starts at {edges[0]!r}; expected a radius of at least 0")
-        object.__setattr__(self, "r_edges_mm", edges)
-        _integer("n_phi", self.n_phi)
-        object.__setattr__(self, "offset_mm", _pair("offset_mm", self.offset_mm))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hexagonal:
-    """Regular hexagons with two sides parallel to y, one centred on the origin.
-
-    Args:
-        pitch_mm: distance between the centres of neighbours (flat to flat).
-        offset_mm: shift of the grid in x and y.
-        gap_mm: dead width between neighbouring cells.
-    """
-
-    kind: ClassVar[str] = "hexagonal"
-    pitch_mm: float
-    offset_mm: tuple[float, float] = (0.0, 0.0)
-    gap_mm: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pitch_mm", _number("pitch_mm", self.pitch_mm, positive=True))
-        object.__setattr__(self, "offset_mm", _pair("offset_mm", self.offset_mm))
-        object.__setattr__(self, "gap_mm", _number("gap_mm", self.gap_mm, minimum=0.0))
-        if self.gap_mm >= self.pitch_mm:
-            raise InvalidField("gap_mm", f"gap_mm is {self.gap_mm}; expected less than pitch_mm = {self.pitch_mm}")
-
-
-Readout = Rectangular | Edges | Polar | Hexagonal
-READOUTS: Mapping[str, type[Readout]] = MappingProxyType({c.kind: c for c in (Rectangular, Edges, Polar, Hexagonal)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,8 +61,10 @@ class Layer:
     readout: Readout
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stack", tuple(self.stack))
-        _integer("stack_repeat", self.stack_repeat)
+        object.__setattr__(self, "stack", instances("stack", self.stack, Slab))
+        object.__setattr__(self, "stack_repeat", integer("stack_repeat", self.stack_repeat))
+        if not isinstance(self.readout, Readout):
+            raise InvalidField("readout", f"readout is {self.readout!r}; expected Rectangular, Edges, Polar or Hexagonal")
         if not any(slab.sensitive for slab in self.stack):
             raise InvalidField("stack", "stack has no sensitive slab; expected at least one with sensitive = true")
 
@@ -243,8 +82,8 @@ class Section:
     repeat: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        _integer("repeat", self.repeat)
+        object.__setattr__(self, "layers", instances("layer", self.layers, Layer))
+        object.__setattr__(self, "repeat", integer("repeat", self.repeat))
         if not self.layers:
             raise InvalidField("layer", "section has no layer; expected at least one [[section.layer]]")
 
@@ -262,11 +101,11 @@ class CustomMaterial:
     mass_fractions: Mapping[str, float] = field(hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "density_g_cm3", _number("density_g_cm3", self.density_g_cm3, positive=True))
+        object.__setattr__(self, "density_g_cm3", number("density_g_cm3", self.density_g_cm3, positive=True))
         if not isinstance(self.mass_fractions, Mapping) or not self.mass_fractions:
             found = f"mass_fractions is {self.mass_fractions!r}"
             raise InvalidField("mass_fractions", f"{found}; expected {{ G4_X = fraction, ... }}")
-        fractions = {k: _number("mass_fractions", v, positive=True) for k, v in self.mass_fractions.items()}
+        fractions = {k: number("mass_fractions", v, positive=True) for k, v in self.mass_fractions.items()}
         total = sum(fractions.values())
         if abs(total - 1) > 1e-3:
             raise InvalidField("mass_fractions", f"mass_fractions add up to {total:.4g}; expected 1")
@@ -304,15 +143,16 @@ class Detector:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        if not isinstance(self.name, str) or not self.name:
-            raise InvalidField("name", f"name is {self.name!r}; expected a name")
-        set_(self, "sections", tuple(self.sections))
+        text("name", self.name)
+        text("description", self.description, empty=True)
+        text("world_material", self.world_material)
+        set_(self, "sections", instances("section", self.sections, Section))
         if not self.sections:
             raise InvalidField("section", "the detector has no section; expected at least one [[section]]")
         set_(self, "materials", MappingProxyType(dict(self.materials)))
-        set_(self, "size_mm", _pair("size_mm", self.size_mm, positive=True))
-        set_(self, "field_tesla", _number("field_tesla", self.field_tesla, minimum=0.0))
-        set_(self, "threshold_mip", _number("threshold_mip", self.threshold_mip, minimum=0.0))
+        set_(self, "size_mm", pair("size_mm", self.size_mm, positive=True))
+        set_(self, "field_tesla", number("field_tesla", self.field_tesla, minimum=0.0))
+        set_(self, "threshold_mip", number("threshold_mip", self.threshold_mip, minimum=0.0))
         if self.field_tesla > 50:
             raise InvalidField("field_tesla", f"field_tesla is {self.field_tesla}; expected tesla, at most 50")
         from anycalo.geometry.materials import check_materials

@@ -13,16 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from anycalo.errors import DetectorError
-from anycalo.geometry.detector import (
-    READOUTS,
-    CustomMaterial,
-    Detector,
-    InvalidField,
-    Layer,
-    Readout,
-    Section,
-    Slab,
-)
+from anycalo.geometry.detector import CustomMaterial, Detector, Layer, Section, Slab
+from anycalo.geometry.fields import InvalidField
+from anycalo.geometry.readouts import READOUTS, Readout
 
 PathInFile = tuple[str | int, ...]
 
@@ -115,7 +108,7 @@ def _list(value: Any, path: PathInFile, what: str) -> list[Any]:
 def _readout(table: Any, path: PathInFile) -> Readout:
     _take(table, path, what="readout", required=["kind"], optional=list(table) if isinstance(table, dict) else [])
     kind = table["kind"]
-    if kind not in READOUTS:
+    if not isinstance(kind, str) or kind not in READOUTS:
         raise _FileError((*path, "kind"), f"kind is {kind!r}.{suggest(str(kind), READOUTS)} Allowed: {', '.join(READOUTS)}.")
     cls = READOUTS[kind]
     fields = dataclasses.fields(cls)

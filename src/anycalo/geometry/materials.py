@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from anycalo.errors import DetectorError
-from anycalo.geometry.detector import CustomMaterial, Detector, InvalidField
+from anycalo.geometry.detector import CustomMaterial, Detector
+from anycalo.geometry.fields import InvalidField
 from anycalo.geometry.file import suggest
 
 ELECTRON_MASS_MEV = 0.51099895
