@@ -1,5 +1,6 @@
 """Detectors: what they are made of, how they are read out, and what physics makes of that."""
 
+from anycalo.geometry.atlas import atlas_like
 from anycalo.geometry.detector import CustomMaterial, Detector, Layer, Section, Slab
 from anycalo.geometry.file import presets
 from anycalo.geometry.materials import Material, material
@@ -17,6 +18,7 @@ __all__ = [
     "Rectangular",
     "Section",
     "Slab",
+    "atlas_like",
     "material",
     "presets",
 ]

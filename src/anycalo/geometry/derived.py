@@ -10,7 +10,7 @@ and cannot be written to. A layer, and the whole detector, is treated as the mix
     sampling fraction   MIP loss in the sensitive slabs / MIP loss in all slabs
 
 with thickness l_j, radiation length X_j and so on of slab j. The rule for R_M is PDG's for mixtures
-(Review of Particle Physics 2024, eq. 34.38, 1 / R_M = (1 / E_s) sum_j w_j E_cj / X_j) written with thicknesses in
+(Review of Particle Physics, "Electromagnetic cascades": 1 / R_M = (1 / E_s) sum_j w_j E_cj / X_j) with thicknesses in
 place of weights: w_j is proportional to density times l_j. The sampling fraction is that of minimum
 ionising particles; of a shower's energy a sensitive slab sees less behind a heavy absorber (e/mip < 1).
 """

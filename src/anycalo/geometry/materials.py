@@ -7,7 +7,7 @@ Particle Data Group.
 
 References:
     Review of Particle Physics, Phys. Rev. D 110 (2024) 030001, section 34, "Passage of particles
-    through matter" (cited below as PDG).
+    through matter" (cited below as PDG, with the name of its part).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from anycalo.geometry.file import suggest
 ELECTRON_MASS_MEV = 0.51099895
 MUON_MASS_MEV = 105.6583755
 FINE_STRUCTURE = 1 / 137.035999
-BETHE_K = 0.307075  # MeV cm2 / mol, 4 pi N_A r_e^2 m_e c^2 (PDG table 34.1)
-X0_FACTOR = 716.408  # g / cm2 / (g / mol), 1 / (4 alpha r_e^2 N_A) (PDG eq. 34.25)
-SCALE_ENERGY_MEV = 21.2052  # E_s = m_e c^2 sqrt(4 pi / alpha) (PDG table 34.1)
+BETHE_K = 0.307075  # MeV cm2 / mol, 4 pi N_A r_e^2 m_e c^2
+X0_FACTOR = 716.408  # g / cm2 / (g / mol), 1 / (4 alpha r_e^2 N_A)
+SCALE_ENERGY_MEV = 21.2052  # E_s = m_e c^2 sqrt(4 pi / alpha)
 GAS_BELOW_G_CM3 = 0.01  # the rule of Geant4 for a material whose state is not given; it holds for its whole NIST table
 
-# L_rad and L'_rad for the elements too light for the Thomas-Fermi model (PDG table 34.2).
+# L_rad and L'_rad for the elements too light for the Thomas-Fermi model (PDG, "Radiation length").
 _TSAI_LIGHT = {1: (5.31, 6.144), 2: (4.79, 5.621), 3: (4.74, 5.805), 4: (4.71, 5.924)}
 
 # What people write, for suggestions only.
@@ -64,7 +64,7 @@ _EVERYDAY = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sternheimer:
-    """Parameters of the density effect (PDG eq. 34.7): C (positive), x0, x1, a, the exponent k, delta0."""
+    """Parameters of the density effect (PDG, "Density effect"): C (positive), x0, x1, a, the exponent k, delta0."""
 
     c: float
     x0: float
@@ -122,7 +122,7 @@ class Material:
 
     @cached_property
     def x0_g_cm2(self) -> float:
-        """Radiation length X0 as mass per area: 1/X0 = sum_j w_j / X_j (PDG eq. 34.27)."""
+        """Radiation length X0 as mass per area: 1/X0 = sum_j w_j / X_j (PDG, "Radiation length")."""
         return 1 / sum(w / element_x0_g_cm2(z) for z, w in self.mass_fractions)
 
     @property
@@ -140,7 +140,7 @@ class Material:
         """Critical energy E_c of electrons in the sense of Rossi: the loss by ionisation in one X0 equals the energy.
 
         Elements follow PDG's fits, 610 MeV / (Z + 1.24) for solids and liquids and 710 MeV / (Z + 0.92)
-        for gases (PDG fig. 34.14). Compounds take the mean weighted by the share of radiation lengths,
+        for gases (PDG, "Critical energy"). Compounds take the mean weighted by the share of radiation lengths,
         E_c = X0 sum_j w_j E_cj / X_j, which is what PDG's rule for the Moliere radius of a mixture implies.
         """
         top, shift = (710.0, 0.92) if self.is_gas else (610.0, 1.24)
@@ -148,11 +148,11 @@ class Material:
 
     @property
     def moliere_mm(self) -> float:
-        """Moliere radius R_M = X0 E_s / E_c with E_s = 21.2 MeV [mm] (PDG eqs. 34.36 and 34.37)."""
+        """Moliere radius R_M = X0 E_s / E_c with E_s = 21.2 MeV [mm] (PDG, "Electromagnetic cascades")."""
         return self.x0_mm * SCALE_ENERGY_MEV / self.critical_energy_mev
 
     def density_effect(self, beta_gamma: np.ndarray) -> np.ndarray:
-        """Density-effect correction delta(beta gamma) in Sternheimer's form (PDG eq. 34.7)."""
+        """Density-effect correction delta(beta gamma) in Sternheimer's form (PDG, "Density effect")."""
         p = self.sternheimer
         x = np.log10(beta_gamma)
         below = p.delta0 * 10 ** (2 * (np.minimum(x, p.x0) - p.x0))
@@ -160,7 +160,7 @@ class Material:
         return np.asarray(np.where(x < p.x0, below, above))
 
     def muon_loss_mev_per_cm(self, beta_gamma: np.ndarray) -> np.ndarray:
-        """Mean energy loss of a muon by ionisation, Bethe's equation with density effect (PDG eq. 34.5).
+        """Mean energy loss of a muon by ionisation, Bethe's equation with density effect (PDG).
 
         Args:
             beta_gamma: momentum over mass, any shape.
@@ -206,7 +206,7 @@ def _atomic_numbers() -> Mapping[str, int]:
 
 @cache
 def element_x0_g_cm2(z: int) -> float:
-    """Radiation length of an element after Tsai (PDG eqs. 34.25 and 34.26) [g/cm2]."""
+    """Radiation length of an element after Tsai (PDG, "Radiation length") [g/cm2]."""
     a2 = (FINE_STRUCTURE * z) ** 2
     coulomb = a2 * (1 / (1 + a2) + 0.20206 - 0.0369 * a2 + 0.0083 * a2**2 - 0.002 * a2**3)
     l_rad, l_rad_prime = _TSAI_LIGHT.get(z, (math.log(184.15 * z ** (-1 / 3)), math.log(1194 * z ** (-2 / 3))))
@@ -228,7 +228,7 @@ def _nist(name: str) -> Material:
 
 
 def _mixed(name: str, custom: CustomMaterial) -> Material:
-    """A custom material: element fractions by weight, I by Bragg's additivity (PDG section 34.2.10).
+    """A custom material: element fractions by weight, I by Bragg's additivity (PDG, "Energy loss in mixtures and compounds").
 
     ln I is the mean over the parts weighted by their electrons, with the measured I of each part.
     """
@@ -241,7 +241,7 @@ def _mixed(name: str, custom: CustomMaterial) -> Material:
         log_i += weight * part.z_over_a * math.log(part.mean_excitation_ev)
         electrons += weight * part.z_over_a
     i_ev, density = math.exp(log_i / electrons), custom.density_g_cm3
-    # Plasma energy: 28.816 eV sqrt(rho <Z/A>) with rho in g/cm3 (PDG table 34.1).
+    # Plasma energy: 28.816 eV sqrt(rho <Z/A>) with rho in g/cm3.
     plasma_ev = 28.816 * math.sqrt(density * electrons)
     return Material(
         name=name,
