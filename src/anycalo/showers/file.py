@@ -192,7 +192,7 @@ class ShowerFile:
                 " A file without it is of another program, or its writing was never finished."
             )
         if attrs.get("version") != VERSION:
-            raise ShowerFileError(f"{self.path}: version {attrs.get('version')!r}; this AnyCalo reads version {VERSION}")
+            raise ShowerFileError(f"{self.path}: version {attrs.get('version')}; this AnyCalo reads version {VERSION}")
         for name in ("detector", "provenance"):
             if name not in attrs:
                 raise ShowerFileError(f"{self.path}: attribute '{name}' is missing")

@@ -68,8 +68,9 @@ class Incident:
         self.energy_mev: np.ndarray = np.broadcast_to(energy, (size,)).copy()
         self.pdg: np.ndarray = np.broadcast_to(pdg, (size,)).copy()
         self.direction: np.ndarray = np.broadcast_to(axis, (size, 3)).copy()
-        if not (np.isfinite(self.energy_mev).all() and (self.energy_mev > 0).all()):
-            raise ShowersError(f"incident energies reach down to {np.nanmin(self.energy_mev)!r} MeV; expected finite and above 0")
+        wrong = self.energy_mev[~(np.isfinite(self.energy_mev) & (self.energy_mev > 0))]
+        if len(wrong):
+            raise ShowersError(f"an incident energy is {wrong[0]} MeV; expected finite and above 0")
         for code in np.unique(self.pdg):
             pdg_code(int(code))
         norm = np.linalg.norm(self.direction, axis=1)
