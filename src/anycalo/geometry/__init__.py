@@ -5,6 +5,7 @@ from anycalo.geometry.detector import CustomMaterial, Detector, Layer, Section, 
 from anycalo.geometry.file import presets
 from anycalo.geometry.materials import Material, material
 from anycalo.geometry.readouts import Edges, Hexagonal, Polar, Readout, Rectangular
+from anycalo.geometry.zoo import Zoo
 
 __all__ = [
     "CustomMaterial",
@@ -18,6 +19,7 @@ __all__ = [
     "Rectangular",
     "Section",
     "Slab",
+    "Zoo",
     "atlas_like",
     "material",
     "presets",

@@ -295,13 +295,13 @@ def mass_fractions_of_atoms(atoms: Mapping[str, int]) -> dict[str, float]:
 
 
 def _unknown(name: str, customs: Mapping[str, CustomMaterial]) -> str:
-    known = [*customs, *nist_names()]
-    hint = f" Did you mean '{_EVERYDAY[name.lower()]}'?" if name.lower() in _EVERYDAY else ""
-    if not hint and f"G4_{name}".lower() in (lower := {k.lower(): k for k in known}):
-        hint = f" Did you mean '{lower[f'G4_{name}'.lower()]}'?"
+    known = {k.lower(): k for k in (*nist_names(), *customs)}
+    low = name.lower()
+    meant = _EVERYDAY.get(low) or known.get(low) or known.get(f"g4_{low}")
+    hint = f" Did you mean '{meant}'?" if meant else suggest(name, known.values())
     defined = f"; here: {', '.join(customs)}" if customs else ""
     return (
-        f"material '{name}' is unknown.{hint or suggest(name, known)} Expected a Geant4 NIST name such as 'G4_Pb',"
+        f"material '{name}' is unknown.{hint} Expected a Geant4 NIST name such as 'G4_Pb',"
         f' or a material of the detector itself: [materials."{name}"] with density_g_cm3 and mass_fractions or atoms{defined}.'
     )
 
