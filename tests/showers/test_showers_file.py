@@ -7,7 +7,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import SMALL, random_showers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_showers_showers import same
@@ -16,6 +15,7 @@ from anycalo.errors import OutputError, ShowerFileError, ShowersError
 from anycalo.geometry import Detector
 from anycalo.showers import ShowerFile, Showers, ShowerWriter
 from anycalo.showers.file import DATASETS, round_to_bits
+from conftest import SMALL, random_showers
 
 DETECTOR = Detector.from_toml(SMALL)
 
@@ -176,7 +176,7 @@ def test_attributes_are_needed_and_must_parse(whole: Path, name: str) -> None:
 
 def test_slices_must_hold_something(whole: Path) -> None:
     with ShowerFile(whole) as file:
-        with pytest.raises(ShowersError, match="selection 30:30 of .* is empty; it holds 30 showers"):
+        with pytest.raises(ShowersError, match=r"selection 30:30 of .* is empty; it holds 30 showers"):
             file[30:]
         with pytest.raises(ShowersError, match="step 1"):
             file[::2]

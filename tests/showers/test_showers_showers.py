@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import SMALL, random_showers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anycalo.errors import ShowersError
 from anycalo.geometry import Detector
 from anycalo.showers import Beam, Incident, Showers
+from conftest import SMALL, random_showers
 
 DETECTOR = Detector.from_toml(SMALL)
 
@@ -29,7 +30,7 @@ def same(a: Showers, b: Showers) -> bool:
 def test_concatenating_slices_gives_the_whole(n: int, seed: int) -> None:
     showers = random_showers(DETECTOR, n, seed)
     cuts = sorted({0, n, *np.random.default_rng(seed).integers(0, n + 1, 3).tolist()})
-    parts = [showers[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [showers[a:b] for a, b in pairwise(cuts)]
     assert same(Showers.concatenate(parts), showers)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL
 
 from anycalo.geometry import Detector
 from anycalo.showers import Beam, Showers
 from anycalo.simulate import Settings, simulate
+from conftest import SMALL
 
 pytestmark = pytest.mark.geant4
 
@@ -31,7 +31,8 @@ from anycalo.simulate.geant4 import Geant4Run
 detector, particle, energy, n, cut = json.loads(sys.argv[1])
 run = Geant4Run(Detector.from_toml(detector), Settings(cut_mm=cut), account=True)
 visible = []
-run.shoot(Incident(particle, energy_mev=energy, n=n), range(1, n + 1), lambda s, neutral: visible.append(s[:, 3].sum() + neutral.sum()))
+incident = Incident(particle, energy_mev=energy, n=n)
+run.shoot(incident, range(1, n + 1), lambda s, neutral: visible.append(s[:, 3].sum() + neutral.sum()))
 accounts = [(a.deposited_mev, a.leaked_mev) for a in run.accounts]
 open(sys.argv[2], "w").write(json.dumps([accounts, visible]))
 """
@@ -40,7 +41,9 @@ open(sys.argv[2], "w").write(json.dumps([accounts, visible]))
 def account(tmp_path: Path, detector: Detector, particle: str, energy_mev: float, n: int, cut_mm: float) -> tuple[list, list]:
     """Energy accounts of n events, made in a process of their own: one holds one Geant4."""
     request = json.dumps([detector.to_toml(), particle, energy_mev, n, cut_mm])
-    done = subprocess.run([sys.executable, "-c", ACCOUNT, request, str(tmp_path / "account.json")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ACCOUNT, request, str(tmp_path / "account.json")], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     accounts, visible = json.loads((tmp_path / "account.json").read_text())
     return accounts, visible
@@ -111,21 +114,22 @@ def test_showers_follow_the_particle(small_detector: Detector, tmp_path: Path) -
 
 
 def test_a_smaller_cut_makes_more_points(small_detector: Detector, tmp_path: Path) -> None:
-    beam = Beam(energy_mev=(2000.0, 2000.0))
-    fine, coarse = (
-        Showers.open(simulate(small_detector, beam, 8, tmp_path / f"{cut}.h5", settings=Settings(cut_mm=cut, merge_mm=0.0))).n_points
-        for cut in (0.01, 5.0)
-    )
-    assert fine > 1.3 * coarse
+    points = []
+    for cut_mm in (0.01, 5.0):
+        settings = Settings(cut_mm=cut_mm, merge_mm=0.0)
+        path = simulate(small_detector, Beam(energy_mev=(2000.0, 2000.0)), 8, tmp_path / f"{cut_mm}.h5", settings=settings)
+        points.append(Showers.open(path).n_points)
+    assert points[0] > 1.3 * points[1]
 
 
 KILLED = """
 import sys
 from anycalo.geometry import Detector
 from anycalo.showers import Beam
-from anycalo.simulate import simulate
+from anycalo.simulate import Settings, simulate
 if __name__ == "__main__":
-    simulate(Detector.from_toml(open(sys.argv[1]).read()), Beam(energy_mev=(1500.0, 1500.0)), 160, sys.argv[2], seed=9, workers=2)
+    detector = Detector.from_toml(open(sys.argv[1]).read())
+    simulate(detector, Beam(energy_mev=(1500.0, 1500.0)), 160, sys.argv[2], seed=9, workers=2)
 """
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 
 from anycalo.geometry import Detector
 from anycalo.simulate.points import merge_steps, shower_seed
+from conftest import SMALL
 
 DETECTOR = Detector.from_toml(SMALL)
 NORMAL = np.array([0.0, 0.0, 1.0])

@@ -10,7 +10,7 @@ import pytest
 from anycalo.errors import OutputError, SimulationError
 from anycalo.geometry import Detector
 from anycalo.showers import Beam
-from anycalo.simulate import Settings, find_data, simulate
+from anycalo.simulate import Settings, find_data, production, simulate
 from anycalo.simulate.production import Request
 
 BEAM = Beam(energy_mev=(1000.0, 1000.0))
@@ -95,7 +95,7 @@ def test_nothing_is_asked_of_geant4_for_a_bad_request(small_detector: Detector, 
 def test_parts_of_another_production_are_refused(
     small_detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anycalo.simulate.production.find_data", dict)
+    monkeypatch.setattr(production, "find_data", dict)
     parts = tmp_path / "a.h5.parts"
     parts.mkdir()
     (parts / "request.json").write_text(json.dumps(request(small_detector).to_dict()))

@@ -19,6 +19,7 @@ import numpy as np
 from anycalo.errors import DetectorError, OutputError, ShowerFileError, ShowersError
 from anycalo.geometry import Detector
 from anycalo.showers.incident import Incident
+from anycalo.showers.samples import locate, samples
 from anycalo.showers.showers import Showers
 
 FORMAT = "anycalo-showers"
@@ -47,9 +48,9 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
         raise OutputError(f"{path} is a directory; expected the name of a file to write")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already; choose another name, remove it, or ask to overwrite it")
-    parent = path.parent
+    # Nothing is made here, not even a folder: what comes next may fail for another reason.
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
         probe = parent / f".{path.name}.{uuid.uuid4().hex}.probe"
         probe.touch()
         probe.unlink()
@@ -64,6 +65,10 @@ def round_to_bits(values: np.ndarray, bits: int) -> np.ndarray:
     raw = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     rounded = (raw + np.uint32(1 << (drop - 1))) & np.uint32(~((1 << drop) - 1) & 0xFFFFFFFF)
     return rounded.view(np.float32)
+
+
+def _to_grid(values_mm: np.ndarray) -> np.ndarray:
+    return (np.round(values_mm * 256) / 256).astype(np.float32)
 
 
 class ShowerWriter:
@@ -93,13 +98,21 @@ class ShowerWriter:
         self.detector = detector
         self.compact = compact
         self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = h5py.File(self._temporary, "w")
         self._points = 0
         for name, dtype in DATASETS.items():
             shape, limit = ((0, 3), (None, 3)) if name.endswith("direction") else ((0,), (None,))
             chunks = (_CHUNK // 4, 3) if len(shape) == 2 else (_CHUNK,)
             self._file.create_dataset(
-                name, shape=shape, maxshape=limit, dtype=dtype, chunks=chunks, compression="gzip", compression_opts=4, shuffle=True
+                name,
+                shape=shape,
+                maxshape=limit,
+                dtype=dtype,
+                chunks=chunks,
+                compression="gzip",
+                compression_opts=4,
+                shuffle=True,
             )
         self._file["offsets"].resize((1,))
         provenance = {**provenance, "compact": True} if compact else dict(provenance)
@@ -117,7 +130,7 @@ class ShowerWriter:
             raise ShowersError(f"showers of '{showers.detector.name}' cannot join a file of '{self.detector.name}'")
         x, y, e = showers.x_mm, showers.y_mm, showers.energy_mev
         if self.compact:
-            x, y, e = np.round(x * 256) / 256, np.round(y * 256) / 256, round_to_bits(e, 10)
+            x, y, e = _to_grid(x), _to_grid(y), round_to_bits(e, 10)
         self._extend("points/x_mm", x)
         self._extend("points/y_mm", y)
         self._extend("points/layer", showers.layer)
@@ -159,6 +172,9 @@ class ShowerWriter:
 class ShowerFile:
     """A shower file opened for reading; slices are read without loading the rest.
 
+    Args:
+        path: of the file, or the name of a sample shipped with AnyCalo.
+
     Raises:
         ShowerFileError: if the file is missing, truncated or foreign; the message names what is missing.
 
@@ -168,9 +184,10 @@ class ShowerFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = locate(path)
         if not self.path.is_file():
-            raise ShowerFileError(f"{self.path}: no such file")
+            shipped = ", ".join(samples()) or "none"
+            raise ShowerFileError(f"{self.path}: no such file. Samples shipped with AnyCalo, known by name: {shipped}.")
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
@@ -213,17 +230,17 @@ class ShowerFile:
             self.provenance: dict[str, Any] = json.loads(str(attrs["provenance"]))
         except (DetectorError, json.JSONDecodeError) as error:
             raise ShowerFileError(f"{self.path}: {error}") from error
-        self._offsets = self._file["offsets"][...]
-        if self._offsets[0] != 0 or self._offsets[-1] != points or (np.diff(self._offsets) < 0).any():
+        self.offsets: np.ndarray = self._file["offsets"][...]
+        if self.offsets[0] != 0 or self.offsets[-1] != points or (np.diff(self.offsets) < 0).any():
             raise ShowerFileError(f"{self.path}: '/offsets' must rise from 0 to the number of points, {points}")
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self.offsets) - 1
 
     @property
     def n_points(self) -> int:
         """Number of points in the file."""
-        return int(self._offsets[-1])
+        return int(self.offsets[-1])
 
     def __getitem__(self, index: slice) -> Showers:
         """Showers start:stop (step 1).
@@ -237,23 +254,39 @@ class ShowerFile:
             raise ShowersError("a shower file is read in slices of step 1; select from the showers read")
         if stop <= start:
             raise ShowersError(f"the selection {start}:{stop} of {self.path} is empty; it holds {len(self)} showers")
-        low, high = int(self._offsets[start]), int(self._offsets[stop])
+        low, high = int(self.offsets[start]), int(self.offsets[stop])
         try:
             points = {name: self._file[f"points/{name}"][low:high] for name in ("x_mm", "y_mm", "layer", "energy_mev")}
-            incident = Incident(
-                self._file["incident/pdg"][start:stop],
-                energy_mev=self._file["incident/energy_mev"][start:stop],
-                direction=self._file["incident/direction"][start:stop],
-            )
             return Showers(
                 detector=self.detector,
-                incident=incident,
-                offsets=self._offsets[start : stop + 1] - low,
+                incident=self._incident(start, stop),
+                offsets=self.offsets[start : stop + 1] - low,
                 provenance=self.provenance,
                 **points,
             )
         except (OSError, ShowersError) as error:
             raise ShowerFileError(f"{self.path}: damaged: {error}") from error
+
+    def incident(self) -> Incident:
+        """The particles of every shower, without the points.
+
+        Raises:
+            ShowersError: if the file holds no shower.
+            ShowerFileError: if what is read is damaged.
+        """
+        if not len(self):
+            raise ShowersError(f"{self.path} holds no shower")
+        try:
+            return self._incident(0, len(self))
+        except (OSError, ShowersError) as error:
+            raise ShowerFileError(f"{self.path}: damaged: {error}") from error
+
+    def _incident(self, start: int, stop: int) -> Incident:
+        return Incident(
+            self._file["incident/pdg"][start:stop],
+            energy_mev=self._file["incident/energy_mev"][start:stop],
+            direction=self._file["incident/direction"][start:stop],
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -143,10 +143,7 @@ class Beam:
         """Draw n particles; the first k of n are the same for every n >= k."""
         u = np.random.default_rng([seed, 0xBEA3]).random((n, 4))
         low, high = self.energy_mev
-        if self.spectrum == "log":
-            energy = low * (high / low) ** u[:, 0]
-        else:
-            energy = low + (high - low) * u[:, 0]
+        energy = low * (high / low) ** u[:, 0] if self.spectrum == "log" else low + (high - low) * u[:, 0]
         codes = np.array([pdg_code(p) for p in self.particles])
         pdg = codes[np.minimum((u[:, 1] * len(codes)).astype(int), len(codes) - 1)]
         if self.max_angle_rad > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,9 @@ class Showers:
         if len(chosen) == 0:
             raise ShowersError(f"the selection is empty: none of the {len(self)} showers is chosen")
         if chosen.min() < -len(self) or chosen.max() >= len(self):
-            raise ShowersError(f"shower {chosen.max() if chosen.max() >= len(self) else chosen.min()} asked for; there are {len(self)}")
+            raise ShowersError(
+                f"shower {chosen.max() if chosen.max() >= len(self) else chosen.min()} asked for; there are {len(self)}"
+            )
         chosen = chosen % len(self)
         counts = self.counts[chosen]
         offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -185,7 +188,7 @@ class Showers:
         order = np.random.default_rng(seed).permutation(len(self))
         edges = np.round(np.cumsum([0.0, *fractions]) * len(self)).astype(int)
         parts = []
-        for k, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for k, (start, stop) in enumerate(pairwise(edges)):
             part = self[np.sort(order[start:stop])]
             part.provenance = {**self.provenance, "split": {"seed": seed, "fractions": list(fractions), "part": k}}
             parts.append(part)

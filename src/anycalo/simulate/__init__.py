@@ -3,5 +3,6 @@
 from anycalo.simulate.environment import find_data
 from anycalo.simulate.production import simulate
 from anycalo.simulate.settings import PHYSICS, Settings
+from anycalo.simulate.zoo import simulate_zoo
 
-__all__ = ["PHYSICS", "Settings", "find_data", "simulate"]
+__all__ = ["PHYSICS", "Settings", "find_data", "simulate", "simulate_zoo"]

@@ -102,7 +102,9 @@ class _Construction(g4.G4VUserDetectorConstruction):
             if custom is None:
                 built = nist.FindOrBuildMaterial(name)
                 if built is None:
-                    raise SimulationError(f"Geant4 knows no material '{name}'; use a NIST name or define it in the detector file")
+                    raise SimulationError(
+                        f"Geant4 knows no material '{name}'; use a NIST name or define it in the detector file"
+                    )
             else:
                 density = custom.density_g_cm3 * g4.g / g4.cm3
                 built = g4.G4Material(name, density, len(custom.mass_fractions))

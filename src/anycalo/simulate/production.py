@@ -207,7 +207,9 @@ def _run_workers(
             process.join()
 
 
-def _work(number: int, request: Request, parts: Path, shards: Any, reports: Any, variables: dict[str, str], parent: int) -> None:
+def _work(
+    number: int, request: Request, parts: Path, shards: Any, reports: Any, variables: dict[str, str], parent: int
+) -> None:
     """A worker: builds the detector once, then makes shards until there are none left."""
     os.environ.update(variables)
     # Geant4 writes to the file descriptors, past Python; its banner and warnings go to a log beside the shards.
@@ -224,7 +226,7 @@ def _work(number: int, request: Request, parts: Path, shards: Any, reports: Any,
             _make_shard(run, request, incident, k, parts, reports, parent)
         reports.put(("finished", number))
     except KeyboardInterrupt:
-        pass
+        os._exit(130)
     except Exception:
         reports.put(("failed", traceback.format_exc(limit=3)))
 
