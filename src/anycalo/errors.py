@@ -9,6 +9,10 @@ class AnyCaloError(Exception):
     """Base of every error raised on purpose by AnyCalo."""
 
 
+class CommandError(AnyCaloError, ValueError):
+    """A command line, or a quantity on it, that cannot be understood."""
+
+
 class DetectorError(AnyCaloError, ValueError):
     """A detector description that cannot be built: the key, what was found, what is allowed."""
 

@@ -158,6 +158,7 @@ def draw_detector(detector: Detector, path: str | Path, *, overwrite: bool = Fal
         text(_LEFT, total - 0.05, f"and {len(about['groups']) - _KINDS_SHOWN} more kinds of layer", size=8)
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(temporary, dpi=200, facecolor="white")
         os.replace(temporary, path)
     except OSError as error:

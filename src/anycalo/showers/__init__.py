@@ -2,6 +2,21 @@
 
 from anycalo.showers.file import ShowerFile, ShowerWriter, check_output
 from anycalo.showers.incident import PARTICLE, PDG, Beam, Incident, pdg_code
+from anycalo.showers.inspect import Summary, inspect
+from anycalo.showers.samples import samples
 from anycalo.showers.showers import Showers
 
-__all__ = ["PARTICLE", "PDG", "Beam", "Incident", "ShowerFile", "ShowerWriter", "Showers", "check_output", "pdg_code"]
+__all__ = [
+    "PARTICLE",
+    "PDG",
+    "Beam",
+    "Incident",
+    "ShowerFile",
+    "ShowerWriter",
+    "Showers",
+    "Summary",
+    "check_output",
+    "inspect",
+    "pdg_code",
+    "samples",
+]

@@ -1,0 +1,121 @@
+"""`anycalo`: finds the command, runs it, and turns errors into one clear message and an exit code.
+
+Commands are named by import path, so that `anycalo --help` imports none of them, nor torch.
+Exit codes: 0 done; 1 a check that failed or a closed pipe; 2 an error with a message; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from anycalo import __version__
+from anycalo.errors import AnyCaloError, CommandError, DomainWarning
+
+COMMANDS = {
+    "detectors": "List the detectors shipped with AnyCalo, or describe one.",
+    "simulate": "Simulate showers with Geant4.",
+    "inspect": "Validate and summarise a shower file.",
+    "train": "Train a model on showers.",
+    "generate": "Generate showers with a model.",
+    "evaluate": "Compare generated showers with Geant4 and write a report.",
+    "show": "Draw a shower in three dimensions.",
+}
+
+app = App(
+    name="anycalo",
+    help="Electromagnetic showers in any sampling calorimeter.",
+    version=__version__,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+    help_format="plaintext",
+)
+for _name, _help in COMMANDS.items():
+    app.command(f"anycalo.cli.{_name}:{_name}", name=_name, help=_help)
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    debug: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+) -> None:
+    """Run a command.
+
+    Args:
+        tokens: the command line.
+        json: Print one JSON object on standard output, and nothing else there.
+        debug: Show where an error came from.
+    """
+    del debug  # read by main, which must know it even when the rest of the line is wrong
+    command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    if "terminal" in ignored:
+        from anycalo.cli.console import Terminal
+
+        bound.arguments["terminal"] = Terminal(json=json, command=shlex.join(["anycalo", *tokens]))
+    command(*bound.args, **bound.kwargs)
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        tokens: without the program's name; `sys.argv` by default.
+
+    Returns:
+        The exit code.
+    """
+    tokens = list(sys.argv[1:] if tokens is None else tokens)
+    debug = "--debug" in tokens
+    try:
+        with _termination_interrupts(), warnings.catch_warnings():
+            warnings.simplefilter("always", DomainWarning)
+            plain = warnings.showwarning
+            warnings.showwarning = lambda message, category, *rest, **named: (
+                _complain(f"warning: {message}") if category is DomainWarning else plain(message, category, *rest, **named)
+            )
+            app.meta(tokens, exit_on_error=False, print_error=False)
+            sys.stdout.flush()
+    except (AnyCaloError, CycloptsError) as error:
+        if debug:
+            raise
+        asked = next((f"{token} " for token in tokens if token in COMMANDS), "")
+        hint = f" See 'anycalo {asked}--help'." if isinstance(error, (CycloptsError, CommandError)) else ""
+        _complain(f"error: {error}{hint}")
+        return 2
+    except KeyboardInterrupt as interrupt:
+        if debug:
+            raise
+        _complain(f"interrupted{': ' if interrupt.args else ''}{' '.join(map(str, interrupt.args))}")
+        return 130
+    except BrokenPipeError:
+        # The reader (`head`) went away. Nothing more can be written; keep the interpreter from trying at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _complain(message: str) -> None:
+    print(f"anycalo: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Let SIGTERM, as batch systems send it, clean up like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
