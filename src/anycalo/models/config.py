@@ -56,7 +56,9 @@ def _convert(hint: Any, value: Any, *, where: str, error: type[AnyCaloError]) ->
             count = "" if Ellipsis in arguments else f"{len(arguments)} "
             raise error(f"{where} is {value!r}; expected a list of {count}values")
         kinds = [arguments[0]] * len(value) if Ellipsis in arguments else list(arguments)
-        return tuple(_convert(k, v, where=f"{where}[{i}]", error=error) for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(
+            _convert(k, v, where=f"{where}[{i}]", error=error) for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+        )
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

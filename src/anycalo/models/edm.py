@@ -44,7 +44,7 @@ class EDM:
         return (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
 
     def steps(self, n: int) -> Tensor:
-        """n + 1 noise levels from sigma_max to sigma_min and then 0 (equation 5), float64.
+        """N + 1 noise levels from sigma_max to sigma_min and then 0 (equation 5), float64.
 
         Raises:
             ModelError: if n is below 1.

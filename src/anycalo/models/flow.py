@@ -70,15 +70,17 @@ class ShowerFlow(nn.Module):
         hidden = [h * dimension if config.hidden_per_dimension else h for h in config.hidden]
         mask = torch.arange(dimension) < dimension // 2
         common = {"features": dimension, "context": conditions, "mask": mask, "hidden_features": hidden, "activation": nn.SiLU}
-        spline = {"univariate": partial(MonotonicRQSTransform, bound=config.bound), "shapes": ((config.bins,), (config.bins,), (config.bins - 1,))}
+        spline = {
+            "univariate": partial(MonotonicRQSTransform, bound=config.bound),
+            "shapes": ((config.bins,), (config.bins,), (config.bins - 1,)),
+        }
         couplings = []
         for _ in range(config.blocks):
             couplings += [GeneralCouplingTransform(**common) for _ in range(config.affine)]
             couplings += [GeneralCouplingTransform(**common, **spline)]
         for coupling in couplings:
-            last = [m for m in coupling.hyper.modules() if isinstance(m, nn.Linear)][-1]
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            nn.init.zeros_(coupling.hyper[-1].weight)
+            nn.init.zeros_(coupling.hyper[-1].bias)
         self.couplings = nn.ModuleList(couplings)
         generator = torch.Generator().manual_seed(config.seed)
         orders = [torch.randperm(dimension, generator=generator) for _ in couplings]
@@ -105,4 +107,3 @@ class ShowerFlow(nn.Module):
         normal = -0.5 * (z**2).sum(dim=1) - 0.5 * self.dimension * math.log(2 * math.pi)
         out: Tensor = -(normal + log_det) / self.dimension
         return out
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -79,7 +80,9 @@ class Domain:
             found.append(f"incident energy {low:.6g} to {high:.6g} MeV reaches outside the trained range, {trained}")
         angle = float(incident.theta_rad.max())
         if angle > self.max_angle_rad + 1e-3:
-            found.append(f"incident angle up to {angle:.3g} rad is above the largest trained angle, {self.max_angle_rad:.3g} rad")
+            found.append(
+                f"incident angle up to {angle:.3g} rad is above the largest trained angle, {self.max_angle_rad:.3g} rad"
+            )
         if detector.to_toml() not in self.detectors:
             found.append(f"detector '{detector.name}' was not trained on")
         return found
@@ -111,8 +114,8 @@ class Stage:
 class Model(nn.Module, ABC):
     """A generative model of showers; one subclass a family.
 
-    A subclass is built from its configuration and domain alone, learns scales from data in `prepare`,
-    and hands `stages` to the training loop. Everything learned is a parameter or a buffer.
+    A subclass is built from its configuration and domain alone, sets its scales from data in `stages` and
+    hands these to the training loop. Everything learned is a parameter or a buffer.
 
     Args:
         config: of the family, an instance of its `config_class`.
@@ -135,13 +138,24 @@ class Model(nn.Module, ABC):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    @abstractmethod
-    def prepare(self, showers: Showers, *, seed: int) -> None:
-        """Set the scales (buffers) from training showers."""
+    def digest(self) -> str:
+        """A hash of family, configuration, weights and buffers."""
+        digest = hashlib.sha256(json.dumps([self.family, to_table(self.config)], sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @abstractmethod
-    def stages(self, training: Showers, validation: Showers, *, seed: int) -> list[Stage]:
-        """What is to be trained, in order, with its data."""
+    def stages(self, training: Showers, validation: Showers, *, seed: int, fit: bool = True) -> list[Stage]:
+        """What is to be trained, in order, with its data.
+
+        Args:
+            training: showers inside the domain, each with some visible energy.
+            validation: others.
+            seed: of what is random in preparing the data.
+            fit: set the scales (buffers) from the training showers; otherwise keep them.
+        """
 
     @abstractmethod
     def check(self, detector: Detector) -> None:
@@ -210,18 +224,20 @@ def read_model(folder: Path, families: Mapping[str, type[Model]], *, device: str
     """
     for name in (CARD, WEIGHTS):
         if not (folder / name).is_file():
-            raise ModelError(f"{folder}: {name} is missing; expected a directory with {CARD} and {WEIGHTS}, as training writes it")
+            raise ModelError(
+                f"{folder}: {name} is missing; expected a directory with {CARD} and {WEIGHTS}, as training writes it"
+            )
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder / CARD}: damaged: {error}. Restore it from a copy, or train again.") from error
     if not isinstance(card, dict) or card.get("format") != FORMAT or card.get("version") != VERSION:
         raise ModelError(f"{folder / CARD}: not an AnyCalo model of version {VERSION}; expected format '{FORMAT}'")
-    family = card.get("family")
+    family = str(card.get("family"))
     if family not in families:
         raise ModelError(f"{folder}: family {family!r} is unknown to this version; known: {', '.join(families)}")
     cls = families[family]
-    config = from_table(cls.config_class, card.get("config"), where=f"{folder / CARD}, config", error=ModelError)
+    config: Any = from_table(cls.config_class, card.get("config"), where=f"{folder / CARD}, config", error=ModelError)
     domain = from_table(Domain, card.get("domain"), where=f"{folder / CARD}, domain", error=ModelError)
     model = cls(config, domain)
     try:

@@ -18,4 +18,5 @@ def edm_loss(denoiser: Denoiser, x: Tensor, condition: Tensor, normal: Tensor) -
     """
     sigma = denoiser.schedule.training_sigma(normal[:, -1])
     clean = denoiser(x + sigma[:, None] * normal[:, :-1], sigma, condition)
-    return (denoiser.schedule.loss_weight(sigma)[:, None] * (clean - x) ** 2).mean()
+    loss: Tensor = (denoiser.schedule.loss_weight(sigma)[:, None] * (clean - x) ** 2).mean()
+    return loss

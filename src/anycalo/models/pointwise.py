@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class Pointwise(nn.Module):
         sizes: Sequence[int] = (features, *config.hidden, features)
         self.time = FourierTime(config.time_features, scale=config.time_scale)
         context = config.time_features + conditions
-        self.layers = nn.ModuleList(ContextSquash(a, b, context) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(ContextSquash(a, b, context) for a, b in pairwise(sizes))
         self.negative_slope = config.negative_slope
 
     def forward(self, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ without its churn).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from types import MappingProxyType
 
 from torch import Tensor
@@ -23,7 +24,7 @@ def euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
         x: data at noise level sigmas[0], (P, F).
         sigmas: falling noise levels, (S + 1,); the last may be 0.
     """
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in pairwise(sigmas):
         slope = (x - denoise(x, sigma.to(x))) / sigma.to(x)
         x = x + (following - sigma).to(x) * slope
     return x
@@ -31,7 +32,7 @@ def euler(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
 
 def heun(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Tensor:
     """Second order: two evaluations a step, one for a step that ends at 0. Arguments as for `euler`."""
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in pairwise(sigmas):
         slope = (x - denoise(x, sigma.to(x))) / sigma.to(x)
         ahead = x + (following - sigma).to(x) * slope
         if following > 0:

@@ -1,0 +1,19 @@
+"""Generative models of showers: one interface, one file a family."""
+
+from anycalo.models.caloclouds import CaloClouds, CaloCloudsConfig
+from anycalo.models.load import FAMILIES, load_model, shipped_models
+from anycalo.models.model import Domain, Model, Stage, parameter_count
+from anycalo.models.noise import Noise
+
+__all__ = [
+    "FAMILIES",
+    "CaloClouds",
+    "CaloCloudsConfig",
+    "Domain",
+    "Model",
+    "Noise",
+    "Stage",
+    "load_model",
+    "parameter_count",
+    "shipped_models",
+]

@@ -1,0 +1,317 @@
+"""The `caloclouds` family: a flow for the layers, a pointwise diffusion model for the points; one geometry.
+
+After CaloClouds3 (arXiv 2511.01460) and CaloClouds II (arXiv 2309.05704). A flow draws the number of points and the
+visible energy of every layer, given the particle. A pointwise EDM denoiser draws independent points. Points fill
+the layers, and the energies of each layer are scaled to what the flow drew. Everything is learnt relative to the
+shower axis: the points of a layer at depth z are shifted by z times the transverse over the longitudinal direction.
+
+Departures, each with a switch that turns it off (the recipes `caloclouds3` and `caloclouds2` do):
+
+- `lateral_moments`: independent points lose what makes one shower broader or more displaced than the next; the flow
+  also draws the centre and width of each shower, and the points are shifted and scaled to them.
+- `depth = "conditioned"`: the denoiser is told the layer instead of generating the depth, so radial and energy
+  shapes follow the layer exactly and sorting by depth is not needed.
+- `merge_radius_mm`: deposits of one track are joined before training (see `merging`).
+
+Other departures: the flow learns residuals after a conditional standardisation (see `layer_features`), radii are
+compressed logarithmically, and energies by their quantiles (see `point_features`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anycalo.errors import ModelError
+from anycalo.geometry import Detector
+from anycalo.models.conditions import Event, check_conditions, condition_table
+from anycalo.models.edm import EDM, Denoiser
+from anycalo.models.flow import FlowConfig, ShowerFlow
+from anycalo.models.layer_features import Gaussianise, LayerFeatures, energy_basis
+from anycalo.models.merging import merge_tracks
+from anycalo.models.model import Domain, Model, Stage, axis_slopes
+from anycalo.models.noise import Noise
+from anycalo.models.objectives import edm_loss
+from anycalo.models.point_features import (
+    Standardise,
+    compress,
+    expand,
+    impose_energy,
+    impose_moments,
+    weighted_moments,
+)
+from anycalo.models.pointwise import Pointwise, PointwiseConfig
+from anycalo.models.samplers import SAMPLERS
+from anycalo.showers import Incident, Showers
+
+_ATTEMPTS = 50
+_POINTS_AT_ONCE = 16_384
+_SMALLEST_MEV = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaloCloudsConfig:
+    """Configuration of the family.
+
+    Args:
+        flow, network, schedule: of the parts.
+        depth: `conditioned` or `generated` (as published).
+        conditions: what the denoiser is told; see `conditions`.
+        lateral_moments: whether the flow draws each shower's centre and width.
+        radial_scale_mm: radius at which the compression turns from linear to logarithmic.
+        merge_radius_mm, merge_energy_mev: deposits closer and together weaker than this are joined before training.
+        sampler: `heun` or `euler`.
+        steps: of the sampler.
+    """
+
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    network: PointwiseConfig = field(default_factory=PointwiseConfig)
+    schedule: EDM = field(default_factory=EDM)
+    depth: str = "conditioned"
+    conditions: tuple[str, ...] = ("log_energy", "depth", "spacing", "log_layer_points", "log_mean_energy", "log_width")
+    lateral_moments: bool = True
+    radial_scale_mm: float = 3.0
+    merge_radius_mm: float = 1.2
+    merge_energy_mev: float = 1.3
+    sampler: str = "heun"
+    steps: int = 13
+
+    def __post_init__(self) -> None:
+        if self.depth not in ("conditioned", "generated"):
+            raise ModelError(f"depth is {self.depth!r}; expected 'conditioned' or 'generated'")
+        if self.sampler not in SAMPLERS:
+            raise ModelError(f"sampler is {self.sampler!r}; expected one of {', '.join(SAMPLERS)}")
+        if self.steps < 1 or not self.radial_scale_mm > 0 or self.merge_radius_mm < 0:
+            raise ModelError("steps, radial_scale_mm and merge_radius_mm must be at least 1, above 0 and at least 0")
+        check_conditions(self.conditions, of_layer=self.depth == "conditioned")
+
+
+class CaloClouds(Model):
+    """See the module's text.
+
+    Args:
+        config: of the family.
+        domain: its one detector fixes the number of layers.
+    """
+
+    family: ClassVar[str] = "caloclouds"
+    config_class: ClassVar[type] = CaloCloudsConfig
+    config: CaloCloudsConfig
+    z_mm: Tensor
+    largest_radius_mm: Tensor
+
+    def __init__(self, config: CaloCloudsConfig, domain: Domain) -> None:
+        super().__init__(config, domain)
+        if len(domain.detectors) != 1:
+            raise ModelError(f"caloclouds learns one detector; the domain names {len(domain.detectors)}")
+        self.layers = domain.detector.n_layers
+        self.features = LayerFeatures(self.layers, 3 if config.lateral_moments else 0)
+        self.flow = ShowerFlow(self.features.dimension, 4, config.flow)
+        self.generates_depth = config.depth == "generated"
+        n_point = 4 if self.generates_depth else 3
+        self.denoiser = Denoiser(Pointwise(n_point, len(config.conditions), config.network), config.schedule)
+        self.energy_shape = Gaussianise(1, knots=257)
+        self.point_scale = Standardise(n_point, config.schedule.sigma_data)
+        self.condition_scale = Standardise(len(config.conditions), 1.0)
+        self.register_buffer("z_mm", torch.tensor(domain.detector.layer_z_mm, dtype=torch.float32))
+        self.register_buffer("largest_radius_mm", torch.tensor(math.inf))
+
+    def check(self, detector: Detector) -> None:
+        """Refuse every detector but the one it was trained on; see `Model.check`."""
+        if detector != self.domain.detector:
+            raise ModelError(
+                f"this caloclouds model was trained on '{self.domain.detector.name}' and makes showers of that detector only;"
+                f" asked for '{detector.name}'. Ask for '{self.domain.detector.name}', whose readout may be changed afterwards,"
+                " or train a model on showers of the other detector."
+            )
+
+    # --- training -------------------------------------------------------------------------------------------
+
+    def stages(self, training: Showers, validation: Showers, *, seed: int, fit: bool = True) -> list[Stage]:
+        """A stage `flow` (an example is a shower) and a stage `denoiser` (an example is a point); see `Model.stages`."""
+        size = len(training)
+        showers = Showers.concatenate([training, validation])
+        showers = merge_tracks(showers, radius_mm=self.config.merge_radius_mm, energy_mev=self.config.merge_energy_mev)
+        incident = showers.incident
+        n = torch.from_numpy(showers.layer_counts()).float()
+        e = torch.from_numpy(showers.layer_energy_mev()).float()
+        shower = torch.from_numpy(showers.shower)
+        energy = torch.from_numpy(showers.energy_mev)
+        u = self._relative_to_axis(showers)
+        centre, width = weighted_moments(u, energy, shower, len(showers))
+        extras = torch.cat([centre, width.log()[:, None]], dim=1)[:, : self.features.extras]
+        flow_condition, basis = self._incident(incident)
+        energy_mev = torch.from_numpy(incident.energy_mev)
+        if fit:
+            noise = torch.randn(size, self.features.noise_features, generator=torch.Generator().manual_seed(seed))
+            self.features.fit(n[:size], e[:size], energy_mev[:size], basis[:size], extras[:size], noise)
+        columns = (n, e, energy_mev, basis, extras, flow_condition)
+
+        def flow_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+            count, layer_energy, incident_mev, scale_basis, extra, condition = batch
+            z = self.features.encode(count, layer_energy, incident_mev, scale_basis, extra, noise)
+            return self.flow.negative_log_likelihood(z, condition).mean()
+
+        flow = Stage(
+            name="flow",
+            module=self.flow,
+            batch=lambda index: tuple(c[index] for c in columns),
+            size=size,
+            validation_size=len(showers) - size,
+            noise_features=self.features.noise_features,
+            objective=flow_loss,
+        )
+
+        if self.config.lateral_moments:
+            u = (u - centre[shower]) / width[shower, None]
+        table = condition_table(self.config.conditions, self._event(incident, n, e, width.log()))
+        row = shower * self.layers + torch.from_numpy(showers.layer.astype(np.int64))
+        points = int(showers.offsets[size])
+        log_e = energy.clamp_min(_SMALLEST_MEV).log()[:, None]
+        if fit:
+            self.energy_shape.fit(0, log_e[:points, 0])
+        depth = [torch.from_numpy(showers.layer.astype(np.float32))[:, None]] if self.generates_depth else []
+        x = torch.cat([u, *depth, self.energy_shape(log_e)], dim=1)
+        if fit:
+            self.point_scale.fit(x[:points])
+            self.condition_scale.fit(table[row[:points]])
+            radius = np.hypot(showers.x_mm[:points], showers.y_mm[:points]).max()
+            self.largest_radius_mm.fill_(float(radius))
+        table = self.condition_scale(table)
+        row = row.to(torch.int32)
+
+        def denoiser_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+            clean, condition = batch
+            if self.generates_depth:
+                clean = clean.clone()
+                clean[:, 2] += torch.special.ndtr(noise[:, -1])
+            return edm_loss(self.denoiser, self.point_scale(clean), condition, noise[:, : clean.shape[1] + 1])
+
+        denoiser = Stage(
+            name="denoiser",
+            module=self.denoiser,
+            batch=lambda index: (x[index], table[row[index]]),
+            size=points,
+            validation_size=len(x) - points,
+            noise_features=x.shape[1] + 1 + int(self.generates_depth),
+            objective=denoiser_loss,
+        )
+        return [flow, denoiser]
+
+    def _relative_to_axis(self, showers: Showers) -> Tensor:
+        """Compressed positions relative to the shower axis, (P, 2)."""
+        shift = axis_slopes(showers.incident)[showers.shower] * self.z_mm.numpy()[showers.layer][:, None]
+        xy = np.stack([showers.x_mm, showers.y_mm], axis=1) - shift
+        return compress(torch.from_numpy(xy.astype(np.float32)), self.config.radial_scale_mm)
+
+    def _incident(self, incident: Incident) -> tuple[Tensor, Tensor]:
+        """Condition of the flow (B, 4): scaled ln E, dx, dy, charge; and the basis of the scales (B, K)."""
+        low, high = (math.log(v) for v in self.domain.energy_mev)
+        scaled = (torch.from_numpy(incident.energy_mev).double().log() - (low + high) / 2) / max((high - low) / 2, 0.1)
+        direction = torch.from_numpy(incident.direction).double()
+        charge = torch.from_numpy(-np.sign(incident.pdg) * (incident.pdg != 22)).double()
+        condition = torch.stack([scaled, direction[:, 0], direction[:, 1], charge], dim=1).float()
+        return condition, energy_basis(scaled, 1 / direction[:, 2] - 1).float()
+
+    def _event(self, incident: Incident, n: Tensor, e: Tensor, log_width: Tensor) -> Event:
+        condition, _ = self._incident(incident)
+        return Event(
+            energy_mev=torch.from_numpy(incident.energy_mev).to(n),
+            direction=torch.from_numpy(incident.direction).to(n),
+            charge=condition[:, 3].to(n),
+            n=n,
+            e=e,
+            log_width=log_width,
+            z_mm=self.z_mm.to(n),
+        )
+
+    # --- generation -----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
+        """See `Model.sample`; the provenance counts the flow's unphysical draws, which were drawn again."""
+        self.check(detector)
+        n, e, extras, rejected = self.sample_layers(incident, noise)
+        counts = n.sum(1).long().cpu().numpy()
+        layer = torch.arange(self.layers, device=self.device).expand_as(n)
+        row = torch.repeat_interleave(torch.arange(n.numel(), device=self.device), n.flatten().long())
+        shower = row // self.layers
+        log_width = extras[:, 2] if self.config.lateral_moments else torch.zeros_like(n[:, 0])
+        table = self.condition_scale(condition_table(self.config.conditions, self._event(incident, n, e, log_width)))
+        u, energy = self._sample_points(table[row], shower, noise.normal_points(counts, self.point_scale.mean.numel()))
+        energy = impose_energy(energy, row, e.flatten())
+        if self.config.lateral_moments:
+            u = impose_moments(u, energy, shower, torch.zeros_like(extras[:, :2]), torch.ones_like(log_width))
+            u = extras[shower, :2] + u * log_width.exp()[shower, None]
+        xy = expand(u, self.config.radial_scale_mm, self.largest_radius_mm)
+        point_layer = layer.reshape(-1)[row]
+        slopes = torch.from_numpy(axis_slopes(incident)).to(xy)
+        xy = xy + slopes[shower] * self.z_mm[point_layer, None]
+        return Showers(
+            detector=detector,
+            incident=incident,
+            offsets=np.concatenate([[0], np.cumsum(counts)]),
+            x_mm=xy[:, 0].cpu().numpy(),
+            y_mm=xy[:, 1].cpu().numpy(),
+            layer=point_layer.cpu().numpy(),
+            energy_mev=energy.cpu().numpy(),
+            provenance={"flow_draws": len(incident) + rejected, "flow_draws_rejected": rejected},
+        )
+
+    @torch.no_grad()
+    def sample_layers(self, incident: Incident, noise: Noise) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Points and energy of each layer, (B, L) each, extras (B, X), and how many draws were rejected.
+
+        Raises:
+            ModelError: if a shower stays unphysical however often it is drawn.
+        """
+        condition, basis = (t.to(self.device) for t in self._incident(incident))
+        energy_mev = torch.from_numpy(incident.energy_mev).to(self.device)
+        shape = len(incident), self.layers
+        n, e = torch.zeros(shape, device=self.device), torch.zeros(shape, device=self.device)
+        extras = torch.zeros(len(incident), self.features.extras, device=self.device)
+        open_ = np.arange(len(incident))
+        rejected = 0
+        for _ in range(_ATTEMPTS):
+            z = noise.normal(self.features.dimension, only=open_).to(self.device)
+            found = self.features.decode(self.flow.inverse(z, condition[open_]), energy_mev[open_], basis[open_])
+            good = found[3].cpu().numpy()
+            done = torch.from_numpy(open_[good]).to(self.device)
+            n[done], e[done], extras[done] = (part[found[3]] for part in found[:3])
+            open_ = open_[~good]
+            rejected += len(open_)
+            if len(open_) == 0:
+                return n, e, extras, rejected
+        worst = float(incident.energy_mev[open_[0]])
+        raise ModelError(
+            f"no physical shower in {_ATTEMPTS} draws for {len(open_)} of {len(incident)} particles, one of {worst:.6g} MeV."
+            f" The model was trained from {self.domain.energy_mev[0]:.6g} to {self.domain.energy_mev[1]:.6g} MeV: ask for that"
+            " range, or train longer."
+        )
+
+    def _denoise(self, condition: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+        out: Tensor = self.denoiser(x, sigma, condition)
+        return out
+
+    def _sample_points(self, condition: Tensor, shower: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+        """Compressed positions (P, 2) and energies in MeV (P,), in the order of the layers."""
+        sigmas = self.config.schedule.steps(self.config.steps)
+        solve = SAMPLERS[self.config.sampler]
+        pieces = []
+        for start in range(0, len(normal), _POINTS_AT_ONCE):
+            part = slice(start, start + _POINTS_AT_ONCE)
+            told = condition[part]
+            begin = normal[part].to(self.device) * float(sigmas[0])
+            pieces.append(solve(partial(self._denoise, told), begin, sigmas))
+        x = self.point_scale.inverse(torch.cat(pieces))
+        if self.generates_depth:
+            # Points of a shower in the order of their depth fill its layers from the front.
+            order = torch.argsort(x[:, 2], stable=True)
+            x = x[order[torch.argsort(shower[order], stable=True)]]
+        return x[:, :2], self.energy_shape.inverse(x[:, -1:])[:, 0].exp()
