@@ -9,7 +9,7 @@ import numpy as np
 
 from anycalo.errors import EvaluationError
 from anycalo.evaluate.checks import check_comparable, incident_warnings, shared_showers
-from anycalo.evaluate.floors import Distances, Floors, geometric_mean, measure_floors
+from anycalo.evaluate.floors import Distances, floors_apart, geometric_mean, mean_of_members, measure_floors
 from anycalo.evaluate.observables import OBSERVABLES, measure
 from anycalo.evaluate.resampling import Divisions, bootstrap, centred_interval, match
 from anycalo.evaluate.results import Evaluation, ObservableResult, Summary
@@ -75,34 +75,42 @@ def evaluate(
     geant4_values = [measure(s, steps.add) for s in geant4]
     truth_values, fast_values = geant4_values[0], measure(fast, steps.add)
     rulers = {name: Ruler(o, truth.detector, truth_values[name]) for name, o in OBSERVABLES.items()}
-    pools = {name: ruler.pool(truth_values[name], fast_values[name]) for name, ruler in rulers.items()}
-    whole = (np.arange(n_truth + n_fast) < n_truth)[None].astype(np.float32)
-    direct = {name: Distances.of(pool, whole, 1 - whole) for name, pool in pools.items()}
-    for name in [name for name, d in direct.items() if not np.isfinite(d.w1).any()]:
-        warnings.append(f"{name} is left out: it does not vary in the truth sample, or no fast shower has it")
-        del rulers[name], pools[name]
+    for name in [name for name, ruler in rulers.items() if not ruler.usable(fast_values[name])]:
+        warnings.append(f"{name} is left out: it does not vary in the truth sample, or hardly any fast shower has it")
+        del rulers[name]
     if not rulers:
         raise EvaluationError("no observable varies in the truth sample; expected more, or different, showers")
 
     matched = pairs is not None
     divide, resample = (np.random.default_rng([seed, k]) for k in (1, 2))
-    incident = geant4[0].incident if floor is None else Showers.concatenate(geant4).incident
+    incident = truth.incident if floor is None else Showers.concatenate(geant4).incident
     divisions = Divisions.of(incident, n_truth, n_fast, matched=matched)
     floors = measure_floors(rulers, geant4_values, divisions, N_DIVISIONS, divide, steps.add)
-    if floor is not None and (ratio := floors.apart(n_truth, len(floor))) is not None:
-        warnings.append(
-            f"the truth and floor samples are {ratio:.2f} floors apart, more than any random division of both;"
-            " expected two samples of one Geant4 set-up and beam"
-        )
+    if floor is not None:
+        apart = floors_apart(rulers, geant4_values, truth.incident, floor.incident, N_DIVISIONS, divide)
+        if apart is not None:
+            warnings.append(
+                f"the truth and floor samples are {apart:.2f} floors apart, more than any random division of both;"
+                " expected two samples of one Geant4 set-up and beam"
+            )
+    pools = {name: ruler.pool(truth_values[name], fast_values[name]) for name, ruler in rulers.items()}
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in rulers}
     for a, b in bootstrap(n_truth, n_fast, n_bootstrap, resample, matched=matched):
         for name, pool in pools.items():
-            blocks[name].append(np.nanmean(pool.w1(a, b), axis=1))
+            blocks[name].append(mean_of_members(pool.w1(a, b)))
         steps.add(len(a))
     draws = {name: np.concatenate(block) for name, block in blocks.items()}
 
+    whole = (np.arange(n_truth + n_fast) < n_truth)[None].astype(np.float32)
     results = {
-        name: _result(ruler, direct[name], floors, draws[name], truth_values[name], fast_values[name])
+        name: _result(
+            ruler,
+            Distances.of(pools[name], whole, 1 - whole),
+            floors.distances[name],
+            draws[name],
+            truth_values[name],
+            fast_values[name],
+        )
         for name, ruler in rulers.items()
     }
     headline = float(geometric_mean(np.array([r.w1_ratio for r in results.values()])))
@@ -153,12 +161,11 @@ def _check(truth: Showers, fast: Showers, floor: Showers | None) -> list[str]:
 
 
 def _result(
-    ruler: Ruler, direct: Distances, floors: Floors, draws: np.ndarray, truth: np.ndarray, fast: np.ndarray
+    ruler: Ruler, direct: Distances, floor: Distances, draws: np.ndarray, truth: np.ndarray, fast: np.ndarray
 ) -> ObservableResult:
     observable = ruler.observable
     family = observable.kind == "family"
-    floor = floors.distances[observable.name]
-    w1, w1_floor = float(np.nanmean(direct.w1)), float(np.nanmean(floor.w1))
+    w1, w1_floor = float(np.nanmean(direct.w1)), float(np.nanmean(mean_of_members(floor.w1)))
     low, high = centred_interval(w1, draws, LEVEL)
     truth_density, truth_error = ruler.density(truth)
     fast_density, fast_error = ruler.density(fast)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anycalo.evaluate.resampling import Divisions
+from anycalo.evaluate.resampling import Divisions, match
 from anycalo.evaluate.ruler import Pool, Ruler
+from anycalo.showers import Incident
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,31 +33,16 @@ class Floors:
 
     Args:
         distances: by observable, one row a division.
-        pools: the Geant4 showers, by observable.
-        divisions: how they were divided.
     """
 
     distances: Mapping[str, Distances]
-    pools: Mapping[str, Pool]
-    divisions: Divisions
 
     @property
     def headline(self) -> np.ndarray:
-        """Geometric mean over observables of W1 over its floor, for each division: what a perfect model scores, (R,)."""
-        w1 = np.array([np.nanmean(d.w1, axis=1) for d in self.distances.values()])
-        return geometric_mean(w1 / w1.mean(axis=1, keepdims=True))
-
-    def apart(self, n_first: int, n_second: int) -> float | None:
-        """How many floors the first and the second part of the pool are apart, if more than in every division."""
-        first = (np.arange(n_first + n_second) < n_first)[None].astype(np.float32)
-        sizes = self.divisions.sizes
-        scale = self.divisions.factor * np.sqrt((1 / sizes[0] + 1 / sizes[1]) / (1 / n_first + 1 / n_second))
-        ratios = [
-            scale * np.nanmean(pool.w1(first, 1 - first)) / np.nanmean(self.distances[name].w1)
-            for name, pool in self.pools.items()
-        ]
-        ratio = float(geometric_mean(np.array(ratios)))
-        return ratio if ratio > self.headline.max() else None
+        """Geometric mean over observables of W1 over its floor, for each division: what a perfect model scores."""
+        w1 = np.array([mean_of_members(d.w1) for d in self.distances.values()])
+        scores = geometric_mean(w1 / np.nanmean(w1, axis=1, keepdims=True))
+        return np.asarray(scores[np.isfinite(scores)])
 
 
 def measure_floors(
@@ -93,10 +79,51 @@ def measure_floors(
         )
         for name, block in blocks.items()
     }
-    return Floors(distances=distances, pools=pools, divisions=divisions)
+    return Floors(distances=distances)
+
+
+def floors_apart(
+    rulers: Mapping[str, Ruler],
+    values: Sequence[Mapping[str, np.ndarray]],
+    truth: Incident,
+    floor: Incident,
+    n_divisions: int,
+    rng: np.random.Generator,
+) -> float | None:
+    """How many floors two Geant4 samples are apart (geometric mean), if more than in every random division of both.
+
+    Args:
+        rulers: by observable.
+        values: of both samples, by observable.
+        truth: particles of the first sample.
+        floor: particles of the second.
+        n_divisions: how many to compare with; a false alarm has a probability of one in as many.
+        rng: draws them.
+    """
+    pool = Incident(
+        np.concatenate([truth.pdg, floor.pdg]),
+        energy_mev=np.concatenate([truth.energy_mev, floor.energy_mev]),
+        direction=np.concatenate([truth.direction, floor.direction]),
+    )
+    divisions = Divisions.of(pool, len(truth), len(floor), matched=match(truth, floor) is not None)
+    floors = measure_floors(rulers, values, divisions, n_divisions, rng, lambda n: None)
+    first = (np.arange(len(pool)) < len(truth))[None].astype(np.float32)
+    ratios = []
+    for name, ruler in rulers.items():
+        w1 = mean_of_members(ruler.pool(*(v[name] for v in values)).w1(first, 1 - first))
+        ratios.append(w1 / np.nanmean(mean_of_members(floors.distances[name].w1)))
+    ratio = float(geometric_mean(np.array(ratios))[0])
+    return ratio if ratio > floors.headline.max() else None
+
+
+def mean_of_members(distances: np.ndarray) -> np.ndarray:
+    """Mean over the members that have a distance, shape (R, M) to (R,); not a number where none has."""
+    known = np.isfinite(distances)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, distances, 0.0).sum(axis=1) / known.sum(axis=1))
 
 
 def geometric_mean(ratios: np.ndarray) -> np.ndarray:
     """Over the first axis; 0 where any is."""
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.exp(np.log(ratios).mean(axis=0)))

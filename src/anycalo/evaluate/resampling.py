@@ -113,9 +113,10 @@ def centred_interval(value: float, draws: np.ndarray, level: float = 0.95) -> tu
 
     Args:
         value: the distance between the samples themselves.
-        draws: the distance between resamples, shape (R,).
+        draws: the distance between resamples, shape (R,); those that are not a number are ignored.
         level: nominal coverage.
     """
+    draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) - draws.mean()
     return max(0.0, float(value + low)), float(value + high)
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from anycalo.evaluate.checks import MIN_SHOWERS
 from anycalo.evaluate.distances import jensen_shannon, separation_power, signed_w1
 from anycalo.evaluate.observables import Observable
 from anycalo.geometry import Detector
@@ -53,10 +54,14 @@ class Ruler:
             columns = _columns(truth)
             fixed = edges if observable.kind == "scalar" else None
             self.bins = [range_edges(column) if fixed is None else fixed for column in columns.T]
-            self.scale = np.array([column[np.isfinite(column)].std() for column in columns.T])
+            self.scale = np.array([_spread(column[np.isfinite(column)]) for column in columns.T])
             self.edges = self.bins[0] if edges is None else edges
         # A spread at the level of rounding is none.
         self.scale = np.where(self.scale > 1e-12, self.scale, np.nan)
+
+    def usable(self, fast: np.ndarray) -> bool:
+        """Whether the truth sample gives a scale and at least `MIN_SHOWERS` fast showers have the observable."""
+        return bool(np.isfinite(self.scale).any() and np.isfinite(_columns(fast)).all(axis=1).sum() >= MIN_SHOWERS)
 
     def pool(self, *samples: np.ndarray) -> Pool:
         """The showers of these samples, one after the other."""
@@ -168,6 +173,14 @@ def range_edges(values: np.ndarray) -> np.ndarray:
 
 def _columns(values: np.ndarray) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values
+
+
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation; 0 where a random half may well miss all variation: fewer than `MIN_SHOWERS`, or all but one alike."""
+    if len(values) < MIN_SHOWERS:
+        return 0.0
+    ordered = np.sort(values)
+    return 0.0 if ordered[0] == ordered[-2] or ordered[1] == ordered[-1] else float(values.std())
 
 
 def _weighted_std(coordinate: np.ndarray, weights: np.ndarray) -> float:
