@@ -75,7 +75,7 @@ class Sternheimer:
 
     @classmethod
     def general(cls, mean_excitation_ev: float, plasma_ev: float, *, gas: bool) -> Sternheimer:
-        """Parameters of a material that nobody has fitted; dE/dx at the minimum is good to about 2%.
+        """Parameters of a material that nobody has fitted; dE/dx at the minimum is within 3% of the fitted one for all of NIST.
 
         References:
             R. M. Sternheimer and R. F. Peierls, Phys. Rev. B 3 (1971) 3681.
