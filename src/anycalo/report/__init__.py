@@ -1,0 +1,6 @@
+"""What a person looks at: the report of an evaluation and the display of a single shower."""
+
+from anycalo.report.display import event_display
+from anycalo.report.report import check_folder, write_report
+
+__all__ = ["check_folder", "event_display", "write_report"]
