@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_showers_showers import same
 
 from anycalo.errors import OutputError, ShowerFileError, ShowersError
 from anycalo.geometry import Detector
 from anycalo.showers import ShowerFile, Showers, ShowerWriter
 from anycalo.showers.file import DATASETS, round_to_bits
-from conftest import SMALL, random_showers
+from samples import SMALL, random_showers, same
 
 DETECTOR = Detector.from_toml(SMALL)
 

@@ -13,17 +13,9 @@ from hypothesis import strategies as st
 from anycalo.errors import ShowersError
 from anycalo.geometry import Detector
 from anycalo.showers import Beam, Incident, Showers
-from conftest import SMALL, random_showers
+from samples import SMALL, random_showers, same
 
 DETECTOR = Detector.from_toml(SMALL)
-
-
-def same(a: Showers, b: Showers) -> bool:
-    arrays = ("offsets", "x_mm", "y_mm", "layer", "energy_mev")
-    incident = ("energy_mev", "direction", "pdg")
-    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in arrays) and all(
-        np.array_equal(getattr(a.incident, n), getattr(b.incident, n)) for n in incident
-    )
 
 
 @given(st.integers(1, 30), st.integers(0, 10**6))

@@ -16,7 +16,7 @@ import pytest
 from anycalo.geometry import Detector
 from anycalo.showers import Beam, Showers
 from anycalo.simulate import Settings, simulate
-from conftest import SMALL
+from samples import SMALL
 
 pytestmark = pytest.mark.geant4
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from anycalo.geometry import Detector
 from anycalo.simulate.points import merge_steps, shower_seed
-from conftest import SMALL
+from samples import SMALL
 
 DETECTOR = Detector.from_toml(SMALL)
 NORMAL = np.array([0.0, 0.0, 1.0])
