@@ -120,6 +120,7 @@ def test_one_point_is_enough(truth, tmp_path):
     page, _ = event_display(single, 0, tmp_path / "event")
     assert "electron, 1 MeV at 0.644 rad, toy" in page.read_text("utf-8")
     assert plotted(page)[3].tolist() == [1.0]
+    assert "unknown origin: 1 MeV visible in 1 points" in page.read_text("utf-8"), "a shower on its own has no number"
 
 
 @pytest.mark.parametrize("suffix", [".html", ".png"])

@@ -79,7 +79,8 @@ def _event(showers: Showers, event: int, cells: bool) -> _Event:
     inside = (x >= x_range[0]) & (x <= x_range[1]) & (y >= y_range[0]) & (y <= y_range[1])
     shown = np.flatnonzero(inside)
     shown = shown[np.argsort(energy[shown])][-_SHOWN:]
-    caption = f"{words.sample(showers)}, event {event}: {words.energy(total)} visible in {found:,} {what}"
+    number = f", event {event}" if len(showers) > 1 else ""
+    caption = f"{words.sample(showers)}{number}: {words.energy(total)} visible in {found:,} {what}"
     if len(shown) < found:
         missing = 100 * (1 - energy[shown].sum() / total)
         caption += f"; {found - len(shown):,} outside the frame ({missing:.2g} % of the energy)"
