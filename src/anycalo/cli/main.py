@@ -39,8 +39,13 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
 )
-for _name, _help in COMMANDS.items():
-    app.command(f"anycalo.cli.{_name}:{_name}", name=_name, help=_help)
+for _place, (_name, _help) in enumerate(COMMANDS.items()):
+    app.command(f"anycalo.cli.{_name}:{_name}", name=_name, help=_help, sort_key=_place)
+
+
+def load(command: str) -> None:
+    """Import a command, whose own text then takes the place of its line in the list of commands."""
+    app[command].help = None
 
 
 @app.meta.default
@@ -76,6 +81,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     """
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     debug = "--debug" in tokens
+    command = next((token for token in tokens if token in COMMANDS), None)
     try:
         with _termination_interrupts(), warnings.catch_warnings():
             warnings.simplefilter("always", DomainWarning)
@@ -83,13 +89,15 @@ def main(tokens: Sequence[str] | None = None) -> int:
             warnings.showwarning = lambda message, category, *rest, **named: (
                 _complain(f"warning: {message}") if category is DomainWarning else plain(message, category, *rest, **named)
             )
+            if command is not None:
+                load(command)
             app.meta(tokens, exit_on_error=False, print_error=False)
             sys.stdout.flush()
     except (AnyCaloError, CycloptsError) as error:
         if debug:
             raise
-        asked = next((f"{token} " for token in tokens if token in COMMANDS), "")
-        hint = f" See 'anycalo {asked}--help'." if isinstance(error, (CycloptsError, CommandError)) else ""
+        about = f"{command} " if command else ""
+        hint = f" See 'anycalo {about}--help'." if isinstance(error, (CycloptsError, CommandError)) else ""
         _complain(f"error: {error}{hint}")
         return 2
     except KeyboardInterrupt as interrupt:
