@@ -18,6 +18,7 @@ import numpy as np
 
 from anycalo.errors import DetectorError, OutputError, ShowerFileError, ShowersError
 from anycalo.geometry import Detector
+from anycalo.showers.column import Column, create_column
 from anycalo.showers.incident import Incident
 from anycalo.showers.samples import locate, samples
 from anycalo.showers.showers import Showers
@@ -77,7 +78,7 @@ class ShowerWriter:
     Args:
         path: where the file will be.
         detector: the detector of every shower appended.
-        provenance: recorded as JSON.
+        provenance: recorded as JSON when the file is closed; may be added to until then, as `writer.provenance`.
         overwrite: replace a file of that name.
         compact: keep positions to 1/256 mm and energies to 0.05 %, for files that travel; recorded.
 
@@ -101,23 +102,15 @@ class ShowerWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = h5py.File(self._temporary, "w")
         self._points = 0
+        self._columns: dict[str, Column] = {}
         for name, dtype in DATASETS.items():
-            shape, limit = ((0, 3), (None, 3)) if name.endswith("direction") else ((0,), (None,))
-            chunks = (_CHUNK // 4, 3) if len(shape) == 2 else (_CHUNK,)
-            self._file.create_dataset(
-                name,
-                shape=shape,
-                maxshape=limit,
-                dtype=dtype,
-                chunks=chunks,
-                compression="gzip",
-                compression_opts=4,
-                shuffle=True,
-            )
-        self._file["offsets"].resize((1,))
-        provenance = {**provenance, "compact": True} if compact else dict(provenance)
+            width = 3 if name.endswith("direction") else None
+            dataset = create_column(self._file, name, dtype, width, _CHUNK // 4 if width else _CHUNK)
+            self._columns[name] = Column(dataset)
+        self._columns["offsets"].append(np.zeros(1, dtype=np.int64))
+        self.provenance = {**provenance, "compact": True} if compact else dict(provenance)
         self._file.attrs["detector"] = detector.to_toml()
-        self._file.attrs["provenance"] = json.dumps(provenance)
+        self._file.attrs["provenance"] = json.dumps(self.provenance)
         self._file.attrs["version"] = VERSION
 
     def append(self, showers: Showers) -> None:
@@ -131,24 +124,26 @@ class ShowerWriter:
         x, y, e = showers.x_mm, showers.y_mm, showers.energy_mev
         if self.compact:
             x, y, e = _to_grid(x), _to_grid(y), round_to_bits(e, 10)
-        self._extend("points/x_mm", x)
-        self._extend("points/y_mm", y)
-        self._extend("points/layer", showers.layer)
-        self._extend("points/energy_mev", e)
-        self._extend("offsets", showers.offsets[1:] + self._points)
-        self._extend("incident/energy_mev", showers.incident.energy_mev)
-        self._extend("incident/direction", showers.incident.direction)
-        self._extend("incident/pdg", showers.incident.pdg)
+        arrays: dict[str, np.ndarray] = {
+            "points/x_mm": x,
+            "points/y_mm": y,
+            "points/layer": showers.layer,
+            "points/energy_mev": e,
+            "offsets": showers.offsets[1:] + self._points,
+            "incident/energy_mev": showers.incident.energy_mev,
+            "incident/direction": showers.incident.direction,
+            "incident/pdg": showers.incident.pdg,
+        }
+        for name, values in arrays.items():
+            self._columns[name].append(values)
         self._points += showers.n_points
-
-    def _extend(self, name: str, values: np.ndarray) -> None:
-        dataset = self._file[name]
-        start = dataset.shape[0]
-        dataset.resize(start + len(values), axis=0)
-        dataset[start:] = values
 
     def close(self) -> None:
         """Finish the file and give it its name."""
+        for column in self._columns.values():
+            column.finish()
+        # Again, for who writes may have learnt more in the meantime.
+        self._file.attrs["provenance"] = json.dumps(self.provenance)
         # The format attribute comes last: a file that lacks it was never finished.
         self._file.attrs["format"] = FORMAT
         self._file.close()
