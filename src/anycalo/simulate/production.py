@@ -67,6 +67,7 @@ def simulate(
     settings: Settings | None = None,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    compact: bool = False,
     command: str = "",
 ) -> Path:
     """Simulate n showers with Geant4 into a shower file.
@@ -84,6 +85,7 @@ def simulate(
         settings: physics.
         progress: called with the number of showers done, and n.
         overwrite: replace an existing file.
+        compact: round positions and energies so that the file is about half as large; see `ShowerWriter`.
         command: recorded in the provenance.
 
     Returns:
@@ -109,7 +111,7 @@ def simulate(
         count = min(workers or len(os.sched_getaffinity(0)), len(todo))
         _run_workers(request, parts, todo, max(1, count), variables, done, progress)
     provenance = _provenance(request, (parts / "geant4-version").read_text().strip(), command)
-    with ShowerWriter(out, detector, provenance, overwrite=overwrite) as writer:
+    with ShowerWriter(out, detector, provenance, overwrite=overwrite, compact=compact) as writer:
         for k in range(len(request.shards)):
             with ShowerFile(_shard(parts, k)) as shard:
                 writer.append(shard[:])
