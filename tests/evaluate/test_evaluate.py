@@ -7,6 +7,7 @@ import pytest
 
 from anycalo.errors import EvaluationError
 from anycalo.evaluate import OBSERVABLES, Evaluation, evaluate
+from anycalo.evaluate.floors import geometric_mean
 from anycalo.showers import Incident, Showers
 
 RESULT_KEYS = {"title", "unit", "w1", "w1_floor", "w1_ratio", "w1_ci", "jsd", "jsd_floor", "separation", "separation_floor"}
@@ -45,7 +46,7 @@ def test_results_are_the_json_that_is_promised(perfect: Evaluation) -> None:
     assert set(found["summary"]) >= {"ratio_to_floor", "ratio_to_floor_ci", "n_truth", "n_fast"}
     assert len(found["observables"]["layer_energy"]["members"]["w1"]) == 12
     ratios = [r["w1_ratio"] for r in found["observables"].values()]
-    assert found["summary"]["ratio_to_floor"] == pytest.approx(np.exp(np.mean(np.log(ratios))))
+    assert found["summary"]["ratio_to_floor"] == pytest.approx(np.exp(np.mean(np.log(np.maximum(ratios, 0.1)))))
     assert found["provenance"]["truth"] == {"toy": 1}
 
 
@@ -143,8 +144,15 @@ def test_a_floor_sample_that_overlaps_truth_is_refused(toy, truth, twin) -> None
 
 def test_the_truth_itself_is_at_distance_zero_with_a_warning(truth) -> None:
     result = _quick(truth, truth)
-    assert result.summary.ratio_to_floor < 1e-6
+    assert max(r.w1_ratio for r in result.observables.values()) < 1e-3
+    # Ratios below 0.1 count as 0.1 in the headline.
+    assert result.summary.ratio_to_floor == pytest.approx(0.1)
     assert any("500 fast showers are also in the truth sample" in w for w in result.warnings)
+
+
+def test_one_exact_agreement_does_not_make_the_headline_zero() -> None:
+    assert geometric_mean(np.array([0.0, 1.0])) == pytest.approx(np.sqrt(0.1))
+    np.testing.assert_allclose(geometric_mean(np.array([[2.0, 1.0], [8.0, np.nan]])), [4.0, np.nan])
 
 
 def test_unequal_samples_of_the_same_particles_are_trimmed_to_pairs(truth, twin) -> None:

@@ -11,7 +11,7 @@ from anycalo.errors import EvaluationError
 from anycalo.evaluate.checks import check_comparable, incident_warnings, shared_showers
 from anycalo.evaluate.floors import Distances, floors_apart, geometric_mean, mean_of_members, measure_floors
 from anycalo.evaluate.observables import OBSERVABLES, measure
-from anycalo.evaluate.resampling import Divisions, bootstrap, centred_interval, match
+from anycalo.evaluate.resampling import Divisions, bootstrap, centred_interval, match, together
 from anycalo.evaluate.results import Evaluation, ObservableResult, Summary
 from anycalo.evaluate.ruler import Ruler
 from anycalo.showers import Showers
@@ -83,7 +83,7 @@ def evaluate(
 
     matched = pairs is not None
     divide, resample = (np.random.default_rng([seed, k]) for k in (1, 2))
-    incident = truth.incident if floor is None else Showers.concatenate(geant4).incident
+    incident = truth.incident if floor is None else together(truth.incident, floor.incident)
     divisions = Divisions.of(incident, n_truth, n_fast, matched=matched)
     floors = measure_floors(rulers, geant4_values, divisions, N_DIVISIONS, divide, steps.add)
     if floor is not None:

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anycalo.evaluate.resampling import Divisions, match
+from anycalo.evaluate.resampling import Divisions, match, together
 from anycalo.evaluate.ruler import Pool, Ruler
 from anycalo.showers import Incident
+
+MIN_RATIO = 0.1
+"""Smallest ratio to the floor that counts in a geometric mean: observables with few values, such as the layer of the
+shower maximum, agree exactly by chance now and then, and one zero would make the mean zero."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,11 +104,7 @@ def floors_apart(
         n_divisions: how many to compare with; a false alarm has a probability of one in as many.
         rng: draws them.
     """
-    pool = Incident(
-        np.concatenate([truth.pdg, floor.pdg]),
-        energy_mev=np.concatenate([truth.energy_mev, floor.energy_mev]),
-        direction=np.concatenate([truth.direction, floor.direction]),
-    )
+    pool = together(truth, floor)
     divisions = Divisions.of(pool, len(truth), len(floor), matched=match(truth, floor) is not None)
     floors = measure_floors(rulers, values, divisions, n_divisions, rng, lambda n: None)
     first = (np.arange(len(pool)) < len(truth))[None].astype(np.float32)
@@ -124,6 +124,5 @@ def mean_of_members(distances: np.ndarray) -> np.ndarray:
 
 
 def geometric_mean(ratios: np.ndarray) -> np.ndarray:
-    """Over the first axis; 0 where any is."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.exp(np.log(ratios).mean(axis=0)))
+    """Over the first axis, ratios below `MIN_RATIO` counting as that."""
+    return np.asarray(np.exp(np.log(np.maximum(ratios, MIN_RATIO)).mean(axis=0)))

@@ -40,6 +40,15 @@ def match(truth: Incident, fast: Incident) -> tuple[np.ndarray, np.ndarray] | No
     return (in_truth, in_fast) if len(pairs) == min(len(truth), len(fast)) else None
 
 
+def together(first: Incident, second: Incident) -> Incident:
+    """The particles of both, in order."""
+    return Incident(
+        np.concatenate([first.pdg, second.pdg]),
+        energy_mev=np.concatenate([first.energy_mev, second.energy_mev]),
+        direction=np.concatenate([first.direction, second.direction]),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Divisions:
     """Random divisions of N showers into two disjoint samples, to measure floors.

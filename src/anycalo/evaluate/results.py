@@ -79,7 +79,7 @@ class Summary:
     """The headline.
 
     Args:
-        ratio_to_floor: geometric mean of w1_ratio over the observables.
+        ratio_to_floor: geometric mean of w1_ratio over the observables, ratios below 0.1 counting as 0.1.
         ratio_to_floor_ci: its 95% bootstrap interval.
         perfect_ratio: the same mean for Geant4 against Geant4; a little below 1, since a geometric mean of ratios to
             an arithmetic mean is.
