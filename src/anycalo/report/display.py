@@ -248,7 +248,7 @@ def _page(drawn: _Event) -> str:
 # The camera frames the height of the plot; on an upright screen it must step back to frame the width.
 _STEP_BACK = """
 const box = document.getElementById('{plot_id}').getBoundingClientRect();
-const k = Math.max(1, Math.min(1.6, box.height / box.width));
+const k = Math.max(1, Math.min(2, 1.15 * box.height / box.width));
 if (k > 1) Plotly.relayout('{plot_id}', {'scene.camera.eye': {x: -0.9 * k, y: -1.6 * k, z: 0.6 * k}});
 """
 
