@@ -14,9 +14,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from zuko.flows.coupling import GeneralCouplingTransform
-from zuko.transforms import MonotonicRQSTransform
+from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from anycalo.errors import ModelError
+
+
+# The data come standardised: one coupling need not stretch by more than this, and what cannot explode on a
+# shower unlike the others need not be tamed. Bounded activations serve the same end.
+_SLOPE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +73,21 @@ class ShowerFlow(nn.Module):
         if dimension < 2:
             raise ModelError(f"a coupling flow needs at least 2 dimensions; got {dimension}")
         hidden = [h * dimension if config.hidden_per_dimension else h for h in config.hidden]
-        mask = torch.arange(dimension) < dimension // 2
-        common = {"features": dimension, "context": conditions, "mask": mask, "hidden_features": hidden, "activation": nn.SiLU}
+        common = {
+            "features": dimension,
+            "context": conditions,
+            "mask": torch.arange(dimension) < dimension // 2,
+            "hidden_features": hidden,
+            "activation": nn.Tanh,
+        }
+        affine = {"univariate": partial(MonotonicAffineTransform, slope=_SLOPE)}
         spline = {
             "univariate": partial(MonotonicRQSTransform, bound=config.bound),
             "shapes": ((config.bins,), (config.bins,), (config.bins - 1,)),
         }
         couplings = []
         for _ in range(config.blocks):
-            couplings += [GeneralCouplingTransform(**common) for _ in range(config.affine)]
+            couplings += [GeneralCouplingTransform(**common, **affine) for _ in range(config.affine)]
             couplings += [GeneralCouplingTransform(**common, **spline)]
         for coupling in couplings:
             nn.init.zeros_(coupling.hyper[-1].weight)

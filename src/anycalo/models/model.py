@@ -199,7 +199,7 @@ class Model(nn.Module, ABC):
             "package_version": anycalo.__version__,
             **self.card,
         }
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()}
         temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
         try:
             temporary.mkdir(parents=True)
