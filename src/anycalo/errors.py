@@ -25,6 +25,10 @@ class ShowersError(AnyCaloError, ValueError):
     """Shower arrays that contradict one another, or a selection that leaves nothing."""
 
 
+class ConversionError(AnyCaloError, ValueError):
+    """A conversion between file formats that cannot be done as asked."""
+
+
 class SimulationError(AnyCaloError, RuntimeError):
     """Geant4 is missing, not set up, or stopped in the middle."""
 

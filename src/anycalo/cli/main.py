@@ -25,6 +25,7 @@ COMMANDS = {
     "detectors": "List the detectors shipped with AnyCalo, or describe one.",
     "simulate": "Simulate showers with Geant4.",
     "inspect": "Validate and summarise a shower file.",
+    "convert": "Convert shower files of other programs.",
     "train": "Train a model on showers.",
     "generate": "Generate showers with a model.",
     "evaluate": "Compare generated showers with Geant4 and write a report.",
@@ -36,7 +37,6 @@ app = App(
     help="Electromagnetic showers in any sampling calorimeter.",
     version=__version__,
     result_action="return_value",
-    suppress_keyboard_interrupt=False,
     help_format="plaintext",
 )
 for _place, (_name, _help) in enumerate(COMMANDS.items()):
@@ -53,20 +53,22 @@ def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     debug: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    typed: Annotated[str, Parameter(parse=False)],
 ) -> None:
     """Run a command.
 
     Args:
-        tokens: the command line.
+        tokens: the command line without the options here.
         json: Print one JSON object on standard output, and nothing else there.
         debug: Show where an error came from.
+        typed: the whole command line.
     """
     del debug  # read by main, which must know it even when the rest of the line is wrong
     command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
     if "terminal" in ignored:
         from anycalo.cli.console import Terminal
 
-        bound.arguments["terminal"] = Terminal(json=json, command=shlex.join(["anycalo", *tokens]))
+        bound.arguments["terminal"] = Terminal(json=json, command=typed)
     command(*bound.args, **bound.kwargs)
 
 
@@ -91,7 +93,10 @@ def main(tokens: Sequence[str] | None = None) -> int:
             )
             if command is not None:
                 load(command)
-            app.meta(tokens, exit_on_error=False, print_error=False)
+            run, bound, ignored = app.meta.parse_args(tokens, exit_on_error=False, print_error=False)
+            if "typed" in ignored:
+                bound.arguments["typed"] = shlex.join(["anycalo", *tokens])
+            run(*bound.args, **bound.kwargs)
             sys.stdout.flush()
     except (AnyCaloError, CycloptsError) as error:
         if debug:

@@ -90,6 +90,36 @@ def angle_rad(text: str) -> float:
     return value
 
 
+def position_mm(text: str) -> float:
+    """A position along an axis in millimetres, of either sign.
+
+    Raises:
+        CommandError: for a missing or unknown unit.
+    """
+    return _quantity(text, "position", LENGTH_MM, "1804.8mm")
+
+
+def origin_mm(text: str) -> tuple[float, float]:
+    """Two positions `X,Y` in millimetres.
+
+    Raises:
+        CommandError: for anything else.
+    """
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise CommandError(f"origin is '{text}'; expected two positions X,Y, for example 0mm,-50mm")
+    return position_mm(parts[0]), position_mm(parts[1])
+
+
+def turn_rad(text: str) -> float:
+    """An angle to turn by, of any size and sign, in radians.
+
+    Raises:
+        CommandError: for a missing or unknown unit.
+    """
+    return _quantity(text, "angle", ANGLE_RAD, "30deg")
+
+
 def direction(text: str) -> tuple[float, float, float]:
     """A direction `dx,dy,dz` with dz > 0, made a unit vector.
 

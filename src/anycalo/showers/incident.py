@@ -12,7 +12,8 @@ from anycalo.errors import ShowersError
 
 PDG = {"gamma": 22, "electron": 11, "positron": -11}
 _ALIASES = {"photon": "gamma", "e-": "electron", "e+": "positron"}
-PARTICLE = {code: name for name, code in PDG.items()}
+# Pions may stand in files of other programs; by name, and so for a beam, they cannot be asked for.
+PARTICLE = {code: name for name, code in PDG.items()} | {211: "pi+", -211: "pi-"}
 
 
 def pdg_code(particle: str | int) -> int:
