@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import anycalo
+from anycalo import __version__
 from anycalo.errors import DomainWarning, ModelError
 from anycalo.geometry import Detector
 from anycalo.models import Model, Noise
@@ -113,7 +113,7 @@ def _provenance(model: Model, seed: int, parts: list[Showers]) -> dict[str, Any]
     """Where generated showers come from; counts of the parts are added up."""
     provenance: dict[str, Any] = {
         "generator": f"AnyCalo {model.family}",
-        "package_version": anycalo.__version__,
+        "package_version": __version__,
         "seed": seed,
         "model_sha256": model.digest(),
     }

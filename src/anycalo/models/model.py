@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import anycalo
+from anycalo import __version__
 from anycalo.errors import ModelError, OutputError
 from anycalo.geometry import Detector
 from anycalo.models.config import from_table, to_table
@@ -196,7 +196,7 @@ class Model(nn.Module, ABC):
             "family": self.family,
             "config": to_table(self.config),
             "domain": dataclasses.asdict(self.domain),
-            "package_version": anycalo.__version__,
+            "package_version": __version__,
             **self.card,
         }
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in self.state_dict().items()}

@@ -5,6 +5,7 @@ The layout is described in `docs/shower-file.md`. One writer, one reader, one va
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -99,6 +100,7 @@ class ShowerWriter:
         self.detector = detector
         self.compact = compact
         self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp")
+        self._made = [folder for folder in self.path.parents if not folder.exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = h5py.File(self._temporary, "w")
         self._points = 0
@@ -153,6 +155,9 @@ class ShowerWriter:
         """Leave nothing behind."""
         self._file.close()
         self._temporary.unlink(missing_ok=True)
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # somebody else's files may be in it by now
+                folder.rmdir()
 
     def __enter__(self) -> ShowerWriter:
         return self

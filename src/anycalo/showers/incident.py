@@ -141,7 +141,13 @@ class Beam:
         return (low + high) / 2
 
     def sample(self, n: int, seed: int) -> Incident:
-        """Draw n particles; the first k of n are the same for every n >= k."""
+        """Draw n particles; the first k of n are the same for every n >= k.
+
+        Raises:
+            ShowersError: if the seed is negative or the direction leaves the face.
+        """
+        if seed < 0:
+            raise ShowersError(f"seed is {seed}; expected at least 0")
         u = np.random.default_rng([seed, 0xBEA3]).random((n, 4))
         low, high = self.energy_mev
         energy = low * (high / low) ** u[:, 0] if self.spectrum == "log" else low + (high - low) * u[:, 0]

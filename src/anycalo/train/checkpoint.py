@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anycalo.errors import OutputError, TrainingError
-from anycalo.showers import Showers
+from anycalo.showers import Showers, check_output
 
 CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
 
@@ -29,6 +29,8 @@ class State:
         stage: index of the stage in training; the number of stages when all are done.
         step: steps done in it.
         seconds: spent in it.
+        loss_sum: of the steps since the last validation.
+        loss_count: how many those are.
         best_loss: lowest validation loss in it.
         losses: best validation loss of each finished stage.
         total_seconds: spent in all stages.
@@ -38,6 +40,8 @@ class State:
     stage: int = 0
     step: int = 0
     seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
     best_loss: float = float("inf")
     losses: dict[str, float] = field(default_factory=dict)
     total_seconds: float = 0.0
@@ -92,6 +96,17 @@ def data_digest(showers: Showers) -> str:
     return digest.hexdigest()
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse, before any work is done, a directory that is not a run's or cannot be written.
+
+    Raises:
+        OutputError: saying which of the two.
+    """
+    if not (folder / RUN).exists() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists already and is not a training run; choose another name or remove it")
+    check_output(folder / RUN, overwrite=True)
+
+
 def claim(folder: Path, run: dict[str, Any]) -> None:
     """Make a run's directory, or see that it is of the same run.
 
@@ -99,6 +114,7 @@ def claim(folder: Path, run: dict[str, Any]) -> None:
         TrainingError: if it is of another recipe or of other data.
         OutputError: if it is not a run's directory or cannot be written.
     """
+    check_folder(folder)
     path = folder / RUN
     try:
         if path.exists():
@@ -110,16 +126,14 @@ def claim(folder: Path, run: dict[str, Any]) -> None:
                         " Choose another directory, remove it, or give what it was started with."
                     )
             return
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(f"{folder} exists already and is not a training run; choose another name or remove it")
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{RUN}.tmp"
         temporary.write_text(json.dumps(run, indent=2) + "\n", "utf-8")
         os.replace(temporary, path)
     except json.JSONDecodeError as error:
         raise TrainingError(f"{path}: damaged ({error}); remove the directory to train from the beginning") from error
-    except PermissionError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

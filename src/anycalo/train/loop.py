@@ -17,7 +17,16 @@ from anycalo.models import FAMILIES, Domain, Model, Stage, load_model
 from anycalo.models.model import CARD
 from anycalo.showers import Showers
 from anycalo.train import log
-from anycalo.train.checkpoint import State, claim, data_digest, load_optimiser, optimiser_tensors, read_state, write_state
+from anycalo.train.checkpoint import (
+    State,
+    check_folder,
+    claim,
+    data_digest,
+    load_optimiser,
+    optimiser_tensors,
+    read_state,
+    write_state,
+)
 from anycalo.train.processes import Processes, joined
 from anycalo.train.recipe import Recipe, StageRecipe
 
@@ -61,10 +70,12 @@ def train(
         OutputError: if `out` cannot be written.
     """
     out = Path(out)
+    check_folder(out)
     if threads is not None:
         torch.set_num_threads(threads)
     showers = read_showers(data)
     with joined(device) as processes:
+        model, stages, counts = build(recipe, showers)  # before anything is written: the data may not do
         run = {"recipe": recipe.to_table(), "recipe_sha256": recipe.digest(), "data_sha256": data_digest(showers)}
         if processes.first:
             claim(out, run)
@@ -72,7 +83,6 @@ def train(
         state = read_state(out) or State()
         if (out / CARD).is_file() and state.stage == len(recipe.stages):
             return load_model(out)
-        model, stages, counts = build(recipe, showers)
         if state.tensors:
             model.load_state_dict(state.part("model"))
         model.to(processes.device)
@@ -178,14 +188,14 @@ class _Loop:
                 for i, saved_tensor in state.part(name).items():
                     restored[int(i)].copy_(saved_tensor)
         metrics: dict[str, float] = {}
-        losses: list[Tensor] = []
         last = index == len(self.stages) - 1
         quarters = int(4 * self._done(recipe, budget))
         saved, clock = time.monotonic(), time.monotonic()
         try:
             while (done := self._done(recipe, budget)) < 1:
                 rate = learning_rate(recipe, done)
-                losses.append(self._step(index, stage, recipe, parameters, optimiser, rate))
+                state.loss_sum += self._step(index, stage, recipe, parameters, optimiser, rate)
+                state.loss_count += 1
                 state.step += 1
                 decay = min(recipe.ema_decay, state.step / (state.step + 10))
                 torch._foreach_lerp_(ema, [p.detach() for p in parameters], 1 - decay)
@@ -207,8 +217,8 @@ class _Loop:
                         state.best_loss = loss
                         for kept, tensor in zip(best, ema, strict=True):
                             kept.copy_(tensor)
-                    self._log(index, stage, loss, torch.stack(losses).mean().item(), rate, metrics)
-                    losses = []
+                    self._log(index, stage, loss, state.loss_sum / state.loss_count, rate, metrics)
+                    state.loss_sum, state.loss_count = 0.0, 0
                 if time.monotonic() - saved > self.recipe.checkpoint_seconds:
                     self._save(parameters, optimiser, ema, best)
                     saved = time.monotonic()
@@ -237,7 +247,7 @@ class _Loop:
         parameters: list[nn.Parameter],
         optimiser: torch.optim.Optimizer,
         rate: float,
-    ) -> Tensor:
+    ) -> float:
         generator = step_generator(self.recipe.seed, index, self.state.step)
         chosen = torch.randint(stage.size, (recipe.batch_size,), generator=generator)
         noise = torch.randn(recipe.batch_size, stage.noise_features, generator=generator)
@@ -254,7 +264,7 @@ class _Loop:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
-        return loss.detach()
+        return float(loss.detach())
 
     @torch.no_grad()
     def _validation(self, stage: Stage, recipe: StageRecipe) -> float:
