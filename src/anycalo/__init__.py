@@ -16,6 +16,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from anycalo.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from anycalo.errors import AnyCaloError as AnyCaloError
     from anycalo.errors import DomainWarning as DomainWarning
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from anycalo.simulate import Settings as Settings
     from anycalo.simulate import simulate as simulate
     from anycalo.train import train as train
-
-__version__ = "0.1.0"
 
 _ROOM = {
     "AnyCaloError": "errors",

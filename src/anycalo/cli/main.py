@@ -18,7 +18,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from anycalo import __version__
+from anycalo.version import __version__
 from anycalo.errors import AnyCaloError, CommandError, DomainWarning
 
 COMMANDS = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anycalo import __version__
+from anycalo.version import __version__
 from anycalo.errors import DomainWarning, ModelError
 from anycalo.geometry import Detector
 from anycalo.models import Model, Noise

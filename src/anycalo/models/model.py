@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from anycalo import __version__
+from anycalo.version import __version__
 from anycalo.errors import ModelError, OutputError
 from anycalo.geometry import Detector
 from anycalo.models.config import from_table, to_table

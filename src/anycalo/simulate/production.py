@@ -124,7 +124,7 @@ def _shard(parts: Path, k: int) -> Path:
 
 
 def _provenance(request: Request, version: str, command: str) -> dict[str, Any]:
-    from anycalo import __version__
+    from anycalo.version import __version__
 
     described = request.to_dict()
     del described["detector"]

@@ -138,7 +138,7 @@ def convert(
 
 
 def _provenance(source: Path, name: str, command: str, understood: dict[str, Any]) -> dict[str, Any]:
-    from anycalo import __version__
+    from anycalo.version import __version__
 
     facts: dict[str, Any] = {"converted from": source.name, "format": name, "bytes": source.stat().st_size}
     if command:
