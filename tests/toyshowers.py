@@ -8,7 +8,9 @@ from anycalo.geometry import Detector
 from anycalo.showers import Beam, Incident, Showers
 
 
-def toy_showers(detector: Detector, n: int, seed: int, *, incident: Incident | None = None, max_angle_rad: float = 0.0) -> Showers:
+def toy_showers(
+    detector: Detector, n: int, seed: int, *, incident: Incident | None = None, max_angle_rad: float = 0.0
+) -> Showers:
     """n showers of 1 to 10 GeV photons with about 12 points a GeV; the outer layers are sometimes empty."""
     rng = np.random.default_rng([seed, 0x70])
     beam = Beam(energy_mev=(1e3, 1e4), spectrum="log", max_angle_rad=max_angle_rad)
@@ -21,7 +23,7 @@ def toy_showers(detector: Detector, n: int, seed: int, *, incident: Incident | N
     layer = np.minimum(depth, detector.n_layers - 1e-3).astype(np.int64)
     order = np.lexsort((layer, shower))
     layer = layer[order]
-    width = (3 + 0.7 * layer) * np.exp(0.2 * rng.normal(size=n))[shower]
+    width = (1.5 + 1.5 * layer) * np.exp(0.2 * rng.normal(size=n))[shower]
     r, phi = width * rng.exponential(1.0, len(shower)), rng.uniform(0, 2 * np.pi, len(shower))
     axis = incident.direction[shower, :2] / incident.direction[shower, 2:] * detector.layer_z_mm[layer][:, None]
     energy = rng.lognormal(0, 0.7, len(shower)) * (0.3 - 0.02 * layer)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toyshowers import toy_showers
 
 from anycalo.errors import DomainWarning, ModelError, OutputError
 from anycalo.generate import generate, generate_file
@@ -17,6 +16,7 @@ from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
 from anycalo.showers import Incident, Showers
+from toyshowers import toy_showers
 
 
 @pytest.fixture(scope="module")

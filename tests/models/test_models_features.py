@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toyshowers import toy_showers
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
@@ -15,15 +14,15 @@ from anycalo.models.conditions import Event, check_conditions, condition_table
 from anycalo.models.layer_features import Gaussianise, LayerFeatures, energy_basis
 from anycalo.models.merging import merge_tracks
 from anycalo.models.point_features import (
+    Lateral,
     Standardise,
     compress,
     expand,
     impose_energy,
-    impose_moments,
     sum_by,
-    weighted_moments,
 )
 from anycalo.showers import Incident, Showers
+from toyshowers import toy_showers
 
 
 def fitted(detector: Detector, n: int = 800) -> tuple[LayerFeatures, tuple[torch.Tensor, ...]]:
@@ -132,16 +131,36 @@ def test_compress_and_expand(points: list[tuple[float, float]], scale: float) ->
     assert (torch.linalg.vector_norm(expand(u, scale, 50.0), dim=1) <= 50 * (1 + 1e-9)).all()
 
 
-def test_moments_are_imposed() -> None:
+def test_centre_and_width_are_imposed_and_removed() -> None:
     generator = torch.Generator().manual_seed(0)
-    shower = torch.tensor([0] * 5 + [1] * 7 + [3])
-    u = torch.randn(13, 2, generator=generator, dtype=torch.float64)
-    weight = torch.rand(13, generator=generator, dtype=torch.float64) + 0.1
-    centre = torch.randn(4, 2, generator=generator, dtype=torch.float64)
-    width = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)
-    found_centre, found_width = weighted_moments(impose_moments(u, weight, shower, centre, width), weight, shower, 4)
-    torch.testing.assert_close(found_centre[[0, 1, 3]], centre[[0, 1, 3]])
-    torch.testing.assert_close(found_width[:2], width[:2])
+    lateral = Lateral(3.0, 20.0)
+    shower = torch.arange(4).repeat_interleave(torch.tensor([50, 70, 0, 60]))
+    xy = 15 * torch.randn(180, 2, generator=generator, dtype=torch.float64)
+    weight = torch.rand(180, generator=generator, dtype=torch.float64) + 0.1
+    wanted = torch.tensor([[0.1, -0.2, -0.5], [0.0, 0.3, 0.2], [0.0, 0.0, 0.0], [0.4, 0.0, 0.0]], dtype=torch.float64)
+    moved = lateral.impose(xy, wanted, weight, shower)
+    found = lateral.measure(moved, weight, shower, 4)
+    seen = [0, 1, 3]
+    torch.testing.assert_close(found[seen, :2], wanted[seen, :2], atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[seen, 2], wanted[seen, 2], atol=0.02, rtol=0)
+    removed = lateral.measure(lateral.remove(moved, found, shower), weight, shower, 4)
+    torch.testing.assert_close(removed[seen], torch.zeros(3, 3, dtype=torch.float64), atol=0.02, rtol=0)
+    assert float((lateral.measure(xy, weight, shower, 4) - wanted)[seen].abs().min(1).values.max()) > 0.05
+    # What is removed can be put back.
+    back = lateral.shift(lateral.scale(lateral.remove(xy, wanted, shower), wanted[:, 2].exp(), shower), wanted[:, :2], shower)
+    torch.testing.assert_close(back, xy, atol=1e-6, rtol=1e-6)
+
+
+def test_a_distant_deposit_moves_the_width_not_the_centre() -> None:
+    xy = torch.cat([0.5 * torch.randn(200, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([[300.0, 0.0]])])
+    weight = torch.cat([torch.ones(200), torch.tensor([2.0])])
+    shower = torch.zeros(201, dtype=torch.long)
+    lateral = Lateral(3.0, 20.0)
+    without = lateral.measure(xy[:200], weight[:200], shower[:200], 1)[0]
+    found = lateral.measure(xy, weight, shower, 1)[0]
+    # The centre of gravity moves by 3 mm.
+    assert abs(float(found[0] - without[0])) * 3 < 0.25
+    assert float(found[2] - without[2]) > 1
 
 
 def test_energy_is_imposed() -> None:
@@ -174,7 +193,9 @@ def test_conditions_by_name(small_detector: Detector) -> None:
     )
     table = condition_table(("log_energy", "dx", "depth", "spacing", "log_mean_energy", "log_points"), event)
     assert table.shape == (4, 6)
-    torch.testing.assert_close(table[3], torch.tensor([np.log(20.0), 0.6, 9.0, 6.0, np.log(0.25), np.log(12.0)], dtype=torch.float32))
+    torch.testing.assert_close(
+        table[3], torch.tensor([np.log(20.0), 0.6, 9.0, 6.0, np.log(0.25), np.log(12.0)], dtype=torch.float32)
+    )
     assert torch.isfinite(table).all()
 
 

@@ -39,12 +39,11 @@ from anycalo.models.model import Domain, Model, Stage, axis_slopes
 from anycalo.models.noise import Noise
 from anycalo.models.objectives import edm_loss
 from anycalo.models.point_features import (
+    Lateral,
     Standardise,
     compress,
     expand,
     impose_energy,
-    impose_moments,
-    weighted_moments,
 )
 from anycalo.models.pointwise import Pointwise, PointwiseConfig
 from anycalo.models.samplers import SAMPLERS
@@ -64,7 +63,8 @@ class CaloCloudsConfig:
         depth: `conditioned` or `generated` (as published).
         conditions: what the denoiser is told; see `conditions`.
         lateral_moments: whether the flow draws each shower's centre and width.
-        radial_scale_mm: radius at which the compression turns from linear to logarithmic.
+        radial_scale_mm: radius at which the compression of positions turns from linear to logarithmic.
+        centre_scale_mm, width_scale_mm: the same in measuring the centre and the width of a shower.
         merge_radius_mm, merge_energy_mev: deposits closer and together weaker than this are joined before training.
         sampler: `heun` or `euler`.
         steps: of the sampler.
@@ -77,6 +77,8 @@ class CaloCloudsConfig:
     conditions: tuple[str, ...] = ("log_energy", "depth", "spacing", "log_layer_points", "log_mean_energy", "log_width")
     lateral_moments: bool = True
     radial_scale_mm: float = 3.0
+    centre_scale_mm: float = 3.0
+    width_scale_mm: float = 20.0
     merge_radius_mm: float = 1.2
     merge_energy_mev: float = 1.3
     sampler: str = "heun"
@@ -87,8 +89,11 @@ class CaloCloudsConfig:
             raise ModelError(f"depth is {self.depth!r}; expected 'conditioned' or 'generated'")
         if self.sampler not in SAMPLERS:
             raise ModelError(f"sampler is {self.sampler!r}; expected one of {', '.join(SAMPLERS)}")
-        if self.steps < 1 or not self.radial_scale_mm > 0 or self.merge_radius_mm < 0:
-            raise ModelError("steps, radial_scale_mm and merge_radius_mm must be at least 1, above 0 and at least 0")
+        for name in ("radial_scale_mm", "centre_scale_mm", "width_scale_mm"):
+            if not getattr(self, name) > 0:
+                raise ModelError(f"{name} is {getattr(self, name)!r}; expected a length above 0")
+        if self.steps < 1 or self.merge_radius_mm < 0:
+            raise ModelError(f"steps is {self.steps} and merge_radius_mm {self.merge_radius_mm}; expected at least 1 and 0")
         check_conditions(self.conditions, of_layer=self.depth == "conditioned")
 
 
@@ -105,6 +110,7 @@ class CaloClouds(Model):
     config: CaloCloudsConfig
     z_mm: Tensor
     largest_radius_mm: Tensor
+    typical_log_width: Tensor
 
     def __init__(self, config: CaloCloudsConfig, domain: Domain) -> None:
         super().__init__(config, domain)
@@ -113,6 +119,7 @@ class CaloClouds(Model):
         self.layers = domain.detector.n_layers
         self.features = LayerFeatures(self.layers, 3 if config.lateral_moments else 0)
         self.flow = ShowerFlow(self.features.dimension, 4, config.flow)
+        self.lateral = Lateral(config.centre_scale_mm, config.width_scale_mm)
         self.generates_depth = config.depth == "generated"
         n_point = 4 if self.generates_depth else 3
         self.denoiser = Denoiser(Pointwise(n_point, len(config.conditions), config.network), config.schedule)
@@ -120,6 +127,7 @@ class CaloClouds(Model):
         self.point_scale = Standardise(n_point, config.schedule.sigma_data)
         self.condition_scale = Standardise(len(config.conditions), 1.0)
         self.register_buffer("z_mm", torch.tensor(domain.detector.layer_z_mm, dtype=torch.float32))
+        self.register_buffer("typical_log_width", torch.tensor(0.0))
         self.register_buffer("largest_radius_mm", torch.tensor(math.inf))
 
     def check(self, detector: Detector) -> None:
@@ -143,9 +151,14 @@ class CaloClouds(Model):
         e = torch.from_numpy(showers.layer_energy_mev()).float()
         shower = torch.from_numpy(showers.shower)
         energy = torch.from_numpy(showers.energy_mev)
-        u = self._relative_to_axis(showers)
-        centre, width = weighted_moments(u, energy, shower, len(showers))
-        extras = torch.cat([centre, width.log()[:, None]], dim=1)[:, : self.features.extras]
+        xy = self._relative_to_axis(showers)
+        if fit:
+            self.largest_radius_mm.copy_(torch.linalg.vector_norm(xy[: int(showers.offsets[size])], dim=1).max())
+        moments = self.lateral.measure(xy, energy, shower, len(showers))
+        if fit:
+            self.typical_log_width.copy_(moments[:size, 2].mean())
+        moments[:, 2] -= self.typical_log_width
+        extras = moments[:, : self.features.extras]
         flow_condition, basis = self._incident(incident)
         energy_mev = torch.from_numpy(incident.energy_mev)
         if fit:
@@ -169,8 +182,9 @@ class CaloClouds(Model):
         )
 
         if self.config.lateral_moments:
-            u = (u - centre[shower]) / width[shower, None]
-        table = condition_table(self.config.conditions, self._event(incident, n, e, width.log()))
+            xy = self.lateral.remove(xy, moments, shower)
+        u = compress(xy, self.config.radial_scale_mm)
+        table = condition_table(self.config.conditions, self._event(incident, n, e, moments[:, 2]))
         row = shower * self.layers + torch.from_numpy(showers.layer.astype(np.int64))
         points = int(showers.offsets[size])
         log_e = energy.clamp_min(_SMALLEST_MEV).log()[:, None]
@@ -181,8 +195,6 @@ class CaloClouds(Model):
         if fit:
             self.point_scale.fit(x[:points])
             self.condition_scale.fit(table[row[:points]])
-            radius = np.hypot(showers.x_mm[:points], showers.y_mm[:points]).max()
-            self.largest_radius_mm.fill_(float(radius))
         table = self.condition_scale(table)
         row = row.to(torch.int32)
 
@@ -205,10 +217,9 @@ class CaloClouds(Model):
         return [flow, denoiser]
 
     def _relative_to_axis(self, showers: Showers) -> Tensor:
-        """Compressed positions relative to the shower axis, (P, 2)."""
+        """Positions relative to the shower axis in mm, (P, 2)."""
         shift = axis_slopes(showers.incident)[showers.shower] * self.z_mm.numpy()[showers.layer][:, None]
-        xy = np.stack([showers.x_mm, showers.y_mm], axis=1) - shift
-        return compress(torch.from_numpy(xy.astype(np.float32)), self.config.radial_scale_mm)
+        return torch.from_numpy((np.stack([showers.x_mm, showers.y_mm], axis=1) - shift).astype(np.float32))
 
     def _incident(self, incident: Incident) -> tuple[Tensor, Tensor]:
         """Condition of the flow (B, 4): scaled ln E, dx, dy, charge; and the basis of the scales (B, K)."""
@@ -244,12 +255,13 @@ class CaloClouds(Model):
         shower = row // self.layers
         log_width = extras[:, 2] if self.config.lateral_moments else torch.zeros_like(n[:, 0])
         table = self.condition_scale(condition_table(self.config.conditions, self._event(incident, n, e, log_width)))
-        u, energy = self._sample_points(table[row], shower, noise.normal_points(counts, self.point_scale.mean.numel()))
+        xy, energy = self._sample_points(table[row], shower, noise.normal_points(counts, self.point_scale.mean.numel()))
         energy = impose_energy(energy, row, e.flatten())
         if self.config.lateral_moments:
-            u = impose_moments(u, energy, shower, torch.zeros_like(extras[:, :2]), torch.ones_like(log_width))
-            u = extras[shower, :2] + u * log_width.exp()[shower, None]
-        xy = expand(u, self.config.radial_scale_mm, self.largest_radius_mm)
+            moments = torch.cat([extras[:, :2], extras[:, 2:] + self.typical_log_width], dim=1)
+            xy = self.lateral.impose(xy, moments, energy, shower)
+        # No farther from the axis than any training point.
+        xy = xy * (self.largest_radius_mm / torch.linalg.vector_norm(xy, dim=1, keepdim=True).clamp_min(1e-6)).clamp_max(1)
         point_layer = layer.reshape(-1)[row]
         slopes = torch.from_numpy(axis_slopes(incident)).to(xy)
         xy = xy + slopes[shower] * self.z_mm[point_layer, None]
@@ -300,7 +312,7 @@ class CaloClouds(Model):
         return out
 
     def _sample_points(self, condition: Tensor, shower: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-        """Compressed positions (P, 2) and energies in MeV (P,), in the order of the layers."""
+        """Positions relative to the axis in mm (P, 2) and energies in MeV (P,), in the order of the layers."""
         sigmas = self.config.schedule.steps(self.config.steps)
         solve = SAMPLERS[self.config.sampler]
         pieces = []
@@ -314,4 +326,5 @@ class CaloClouds(Model):
             # Points of a shower in the order of their depth fill its layers from the front.
             order = torch.argsort(x[:, 2], stable=True)
             x = x[order[torch.argsort(shower[order], stable=True)]]
-        return x[:, :2], self.energy_shape.inverse(x[:, -1:])[:, 0].exp()
+        xy = expand(x[:, :2], self.config.radial_scale_mm, self.largest_radius_mm)
+        return xy, self.energy_shape.inverse(x[:, -1:])[:, 0].exp()

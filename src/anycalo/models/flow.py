@@ -18,7 +18,6 @@ from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
 from anycalo.errors import ModelError
 
-
 # The data come standardised: one coupling need not stretch by more than this, and what cannot explode on a
 # shower unlike the others need not be tamed. Bounded activations serve the same end.
 _SLOPE = 0.3

@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from anycalo.version import __version__
 from anycalo.errors import ModelError, OutputError
 from anycalo.geometry import Detector
 from anycalo.models.config import from_table, to_table
 from anycalo.models.noise import Noise
 from anycalo.showers import Incident, Showers
+from anycalo.version import __version__
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT, VERSION = "anycalo-model", 1

@@ -12,24 +12,25 @@ def compress(xy: Tensor, scale: float) -> Tensor:
     return xy / scale * torch.where(r > 1e-4, torch.asinh(r) / r.clamp_min(1e-12), 1 - r**2 / 6)
 
 
-def expand(u: Tensor, scale: float, largest: float | Tensor) -> Tensor:
-    """Inverse of `compress`, with radii above `largest` put there."""
+def expand(u: Tensor, scale: float, largest: float | Tensor = 1e5) -> Tensor:
+    """Inverse of `compress`, with radii above `largest` (mm) put there."""
     rho = torch.linalg.vector_norm(u, dim=-1, keepdim=True)
     limit = torch.asinh(torch.as_tensor(largest, dtype=u.dtype, device=u.device) / scale)
     clipped = torch.minimum(rho, limit)
     return scale * u * torch.where(rho > 1e-4, torch.sinh(clipped) / rho.clamp_min(1e-12), 1 + rho**2 / 6)
 
 
-def weighted_moments(u: Tensor, weight: Tensor, shower: Tensor, showers: int) -> tuple[Tensor, Tensor]:
-    """Energy-weighted centre (B, 2) and rms width an axis (B,) of points u (P, 2) that belong to `shower` (P,).
-
-    Showers with no weight have centre 0 and width 1.
-    """
+def weighted_centre(u: Tensor, weight: Tensor, shower: Tensor, showers: int) -> Tensor:
+    """Energy-weighted centre (B, 2) of points u (P, 2) that belong to `shower` (P,); 0 for showers with no weight."""
     total = sum_by(weight, shower, showers).clamp_min(1e-30)
-    centre = torch.stack([sum_by(weight * u[:, k], shower, showers) for k in range(2)], dim=1) / total[:, None]
-    spread = ((u - centre[shower]) ** 2).sum(dim=1) / 2
-    variance = sum_by(weight * spread, shower, showers) / total
-    return centre, torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
+    return torch.stack([sum_by(weight * u[:, k], shower, showers) for k in range(2)], dim=1) / total[:, None]
+
+
+def weighted_width(u: Tensor, weight: Tensor, shower: Tensor, showers: int) -> Tensor:
+    """Energy-weighted rms distance from 0 (B,) of points u (P, 2); 1 where it would be 0."""
+    total = sum_by(weight, shower, showers).clamp_min(1e-30)
+    variance = sum_by(weight * (u**2).sum(dim=1), shower, showers) / total
+    return torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
 
 
 def sum_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
@@ -38,13 +39,45 @@ def sum_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
     return out.index_add_(0, group, values.double()).to(values.dtype)
 
 
-def impose_moments(u: Tensor, weight: Tensor, shower: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-    """Shift and scale each shower's points so that `weighted_moments` become `centre` (B, 2) and `width` (B,).
+class Lateral:
+    """Centre and width of showers, taken out of their points and put back.
 
-    Showers of a single point, which have no width, are only shifted.
+    The centre is measured in positions compressed at a small scale, so that it is where the core is and a
+    single deposit far away does not move it; the width at a large scale, so that it is close to the rms
+    that an observer measures. Both are energy-weighted.
+
+    Args:
+        centre_scale_mm, width_scale_mm: the two scales.
     """
-    found_centre, found_width = weighted_moments(u, weight, shower, len(centre))
-    return centre[shower] + (u - found_centre[shower]) * (width / found_width)[shower, None]
+
+    def __init__(self, centre_scale_mm: float, width_scale_mm: float) -> None:
+        self.centre_scale_mm, self.width_scale_mm = centre_scale_mm, width_scale_mm
+
+    def measure(self, xy: Tensor, weight: Tensor, shower: Tensor, showers: int) -> Tensor:
+        """Centre (in units of its scale) and ln width of B showers, (B, 3); the width is that of the centred points."""
+        centre = weighted_centre(compress(xy, self.centre_scale_mm), weight, shower, showers)
+        centred = self.shift(xy, -centre, shower)
+        width = weighted_width(compress(centred, self.width_scale_mm), weight, shower, showers)
+        return torch.cat([centre, width.log()[:, None]], dim=1)
+
+    def shift(self, xy: Tensor, by: Tensor, shower: Tensor) -> Tensor:
+        """Move the points of each shower by (B, 2) in compressed space."""
+        return expand(compress(xy, self.centre_scale_mm) + by[shower], self.centre_scale_mm)
+
+    def scale(self, xy: Tensor, by: Tensor, shower: Tensor) -> Tensor:
+        """Widen the points of each shower by a factor (B,) in compressed space."""
+        return expand(compress(xy, self.width_scale_mm) * by[shower, None], self.width_scale_mm)
+
+    def remove(self, xy: Tensor, moments: Tensor, shower: Tensor) -> Tensor:
+        """Points (P, 2) of showers with `moments` (B, 3), centred and at width 1."""
+        return self.scale(self.shift(xy, -moments[:, :2], shower), (-moments[:, 2]).exp(), shower)
+
+    def impose(self, xy: Tensor, moments: Tensor, weight: Tensor, shower: Tensor) -> Tensor:
+        """Points (P, 2) so moved and widened that `measure` gives `moments` (B, 3): the centre exactly, the width nearly."""
+        found = self.measure(xy, weight, shower, len(moments))
+        xy = self.scale(self.shift(xy, -found[:, :2], shower), (moments[:, 2] - found[:, 2]).exp(), shower)
+        again = weighted_centre(compress(xy, self.centre_scale_mm), weight, shower, len(moments))
+        return self.shift(xy, moments[:, :2] - again, shower)
 
 
 def impose_energy(energy: Tensor, group: Tensor, target: Tensor) -> Tensor:
