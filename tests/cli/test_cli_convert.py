@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outcome import Outcome
 
 from anycalo.showers import Showers
 from foreignfiles import clouds_of, voxels, write_calochallenge, write_caloclouds
-from outcome import Outcome
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ class CaloChallengeReader(Reader):
             shape = self._voxels.shape
             if self._voxels.ndim != 2 or shape[1] != self._grid.n_voxels:
                 raise ShowerFileError(f"{path}: {_other(name, self._grid, shape)}")
-            self._energies = self._source.of_length("incident_energies", shape[0])
+            self._energies = self._source.of_length("incident_energies", self._source.rows(self._voxels))
             self._pdg = options.pdg(particle)
             self._incident_unit = options.incident_unit or "MeV"
             self._point_unit = options.point_unit or "MeV"

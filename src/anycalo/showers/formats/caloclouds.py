@@ -62,7 +62,7 @@ class CaloCloudsReader(Reader):
                     f"{path}: 'events' is of shape {shape}: either axis may hold x, y, z, energy. Pad to 5 points."
                 )
             self._rows_first = shape[1] == 4
-            self._energies = self._source.of_length("energy", shape[0])
+            self._energies = self._source.of_length("energy", self._source.rows(self._events))
             self._directions = (
                 self._source.of_length("p_norm_local", shape[0], 3) if "p_norm_local" in self._source.file else None
             )

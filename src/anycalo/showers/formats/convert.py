@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from anycalo.errors import ConversionError, OutputError
 from anycalo.geometry import Detector
 from anycalo.showers.file import check_output
 from anycalo.showers.formats import edm4hep, native
 from anycalo.showers.formats.options import Options
 from anycalo.showers.formats.registry import format_of, named
+from anycalo.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +137,8 @@ def convert(
 
 
 def _provenance(source: Path, name: str, command: str, understood: dict[str, Any]) -> dict[str, Any]:
-    from anycalo.version import __version__
-
     facts: dict[str, Any] = {"converted from": source.name, "format": name, "bytes": source.stat().st_size}
     if command:
         facts["command"] = command
-    facts |= {"anycalo": __version__, "numpy": np.__version__}
+    facts["anycalo"] = __version__
     return {**facts, ("original" if name == native.NAME else "reading"): understood}

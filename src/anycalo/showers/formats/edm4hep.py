@@ -84,6 +84,8 @@ class Edm4hepReader(Reader):
             self._collections = self._choose(path, options.collection)
             self._turn = options.rotation_rad
             length = int(self._tree.num_entries)
+            if not length:
+                raise ShowerFileError(f"{path}: holds no shower")
             probe = self._hits(0, min(_BLOCK, length))
             self._placement = find_placement(
                 path,
@@ -132,11 +134,10 @@ class Edm4hepReader(Reader):
         return tree
 
     def _choose(self, path: Path, asked: str | None) -> tuple[str, ...]:
-        hits = sorted(
-            name.removesuffix(".energy")
-            for name in self._branches
-            if name.endswith(".energy") and f"{name.removesuffix('.energy')}.position.x" in self._branches
-        )
+        names = {name.removesuffix(".energy") for name in self._branches if name.endswith(".energy")}
+        # Flat files hold a branch 'nX.energy' with the lengths of 'X.energy'.
+        counters = {f"n{name}" for name in names}
+        hits = sorted(name for name in names - counters if f"{name}.position.x" in self._branches)
         chosen = tuple(part.strip() for part in asked.split(",")) if asked else tuple(hits)
         listed = ", ".join(hits) or "none"
         if not asked and len(hits) != 1:

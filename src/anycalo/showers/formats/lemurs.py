@@ -71,7 +71,7 @@ class LemursReader(Reader):
             self._voxels = self._source.dataset("showers")
             if self._voxels.shape[1:] != SHAPE:
                 raise ShowerFileError(f"{path}: 'showers' is of shape {self._voxels.shape}; expected (N, 9, 16, 45): r, phi, z")
-            length = self._voxels.shape[0]
+            length = self._source.rows(self._voxels)
             self._energies = self._source.of_length("incident_energy", length)
             for name in ("incident_theta", "incident_phi"):
                 self._source.of_length(name, length)

@@ -61,7 +61,7 @@ class ShowerDataReader(Reader):
                     f"{path}: 'shape' is {shape} and 'showers' holds {self._clouds.dtype}; expected (N, points, 4 or 5) and"
                     " arrays of variable length"
                 )
-            self._columns, length = shape[2], self._clouds.shape[0]
+            self._columns, length = shape[2], self._source.rows(self._clouds)
             if length != shape[0]:
                 raise ShowerFileError(f"{path}: 'showers' holds {length} showers and 'shape' says {shape[0]}; expected as many")
             self._energies = self._source.of_length("energies", length)
@@ -173,11 +173,7 @@ class ShowerDataWriter(Writer):
         points = np.stack([showers.x_mm, showers.y_mm, showers.layer.astype(np.float32), showers.energy_mev], axis=1)
         start = self._file["showers"].shape[0]
         stop = start + len(showers)
-        clouds = np.empty(len(showers), dtype=object)
-        for i, (low, high) in enumerate(zip(showers.offsets[:-1], showers.offsets[1:], strict=True)):
-            clouds[i] = points[low:high].reshape(-1)
         values: dict[str, Any] = {
-            "showers": clouds,
             "energies": showers.incident.energy_mev[:, None] / np.float32(1e3),
             "directions": showers.incident.direction,
             "pdg": showers.incident.pdg,
@@ -187,6 +183,11 @@ class ShowerDataWriter(Writer):
         for name, array in values.items():
             self._file[name].resize(stop, axis=0)
             self._file[name][start:stop] = array
+        # One by one: several arrays of equal length would be taken for one array of two dimensions.
+        clouds = self._file["showers"]
+        clouds.resize(stop, axis=0)
+        for i, (low, high) in enumerate(zip(showers.offsets[:-1], showers.offsets[1:], strict=True)):
+            clouds[start + i] = points[low:high].reshape(-1)
         self._most = max(self._most, int(showers.counts.max(initial=0)))
 
     def finish(self) -> None:

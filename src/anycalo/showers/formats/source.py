@@ -148,6 +148,16 @@ class Hdf5:
             raise ShowerFileError(f"{self.path}: data set '{name}' is missing; it holds {inside}. Expected {self.expected}.")
         return found
 
+    def rows(self, dataset: Any) -> int:
+        """The number of showers in a data set.
+
+        Raises:
+            ShowerFileError: if there is none.
+        """
+        if not dataset.shape or not dataset.shape[0]:
+            raise ShowerFileError(f"{self.path}: holds no shower")
+        return int(dataset.shape[0])
+
     def of_length(self, name: str, length: int, width: int | None = None) -> Any:
         """The data set of that name, with one entry of `width` numbers for each of `length` showers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from abc import ABC, abstractmethod
@@ -29,6 +30,7 @@ class Writer(ABC):
         self.path = check_output(path, overwrite=overwrite)
         self.temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.tmp{self.path.suffix}")
         self.lost_mev: dict[str, float] = {}
+        self._made = [folder for folder in self.path.absolute().parents if not folder.exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod
@@ -57,6 +59,9 @@ class Writer(ABC):
             if not complete:
                 self.release()
                 self.temporary.unlink(missing_ok=True)
+                for folder in self._made:
+                    with contextlib.suppress(OSError):  # somebody else has put something there
+                        folder.rmdir()
 
     def _lose(self, reason: str, energy_mev: float) -> None:
         if energy_mev:
