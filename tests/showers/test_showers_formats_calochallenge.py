@@ -154,6 +154,19 @@ def test_wrong_units_are_found(incident: float, deposits: float, message: str, t
     np.testing.assert_allclose(showers.visible_mev(), 0.033 * grid.sum(axis=1, dtype=np.float64), rtol=1e-5)
 
 
+def test_data_set_1_in_gev_throughout_is_found_by_its_range(tmp_path: Path) -> None:
+    """The response is sound, and 4,194 is a possible energy in MeV; 0.256 is not."""
+    energy = np.float32(256 * 2.0 ** np.arange(15))
+    grid = voxels(15, 368, 1, response=1.0)[1]
+    grid *= np.float32(0.9) * energy[:, None] / grid.sum(axis=1, keepdims=True)
+    source = write_calochallenge(tmp_path / "in.hdf5", energy / 1e3, grid / np.float32(1e3))
+    with pytest.raises(ShowerFileError, match=r"run from 0.256 to 4194 when read in MeV; .* They look like GeV"):
+        convert(source, tmp_path / "a.h5")
+    convert(source, tmp_path / "a.h5", options=Options(incident_unit="GeV", point_unit="GeV"))
+    np.testing.assert_allclose(Showers.open(tmp_path / "a.h5").incident.energy_mev, energy, rtol=1e-6)
+    convert(write_calochallenge(tmp_path / "in.hdf5", energy, grid), tmp_path / "b.h5")
+
+
 def test_a_response_that_is_far_off_names_both_numbers_unless_it_is_wanted(tmp_path: Path) -> None:
     energy, grid = voxels(20, 6480, 7, response=0.85)
     source = write_calochallenge(tmp_path / "in.hdf5", energy, grid * np.float32(40))

@@ -183,12 +183,12 @@ class CaloChallengeReader(Reader):
         )
 
     def _check_range(self, known: DataSet) -> None:
-        """Energies that are all too low for the data set, but not in GeV."""
+        """Energies too low for the data set in MeV, all of which fit it in GeV."""
         unit = ENERGY_UNIT_MEV[self._incident_unit]
         energies = np.asarray(self._energies[...], dtype=np.float64) * unit
         finite(self._source.path, "incident_energies", energies, 0, positive=True)
         low, high = known.energies_mev
-        if energies.size and energies.max() < 0.99 * low and 1e3 * energies.max() <= 1.01 * high:
+        if energies.min() < 0.99 * low <= 1e3 * energies.min() and 1e3 * energies.max() <= 1.01 * high:
             raise ShowerFileError(
                 f"{self._source.path}: 'incident_energies' run from {energies.min():.4g} to {energies.max():.4g} when read in"
                 f" {self._incident_unit}; {known.name} has {low:g} to {high:g} MeV. They look like GeV,"
