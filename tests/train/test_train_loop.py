@@ -55,7 +55,7 @@ def test_a_run_leaves_a_model_a_log_and_a_picture(data: Showers, tmp_path: Path)
     calls: list[tuple[int, int]] = []
     asked: list[Model] = []
 
-    def validate(model: Model) -> dict[str, float]:
+    def validate(model: Model, held_out: Showers) -> dict[str, float]:
         asked.append(model)
         return {"distance": float(len(asked))}
 

@@ -18,8 +18,8 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from anycalo.version import __version__
 from anycalo.errors import AnyCaloError, CommandError, DomainWarning
+from anycalo.version import __version__
 
 COMMANDS = {
     "detectors": "List the detectors shipped with AnyCalo, or describe one.",

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from anycalo.cli.console import Terminal, facts
 from anycalo.cli.processor import use_processor
 from anycalo.errors import CommandError
+from anycalo.evaluate.validation import held_out_distances
 from anycalo.models import parameter_count
 from anycalo.train import Recipe
 from anycalo.train import train as run
@@ -26,6 +27,7 @@ def train(
     minutes: float | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
+    distances: Annotated[bool, Parameter(show_default=False, negative="--no-distances")] = True,
     terminal: Annotated[Terminal, Parameter(parse=False)],
 ) -> None:
     """Train a model on showers.
@@ -41,6 +43,7 @@ def train(
         minutes: Time budget; the learning rate falls to 0 within it.
         device: Where to train; a graphics card where there is one by default.
         threads: Threads of the processor; PyTorch's choice by default.
+        distances: Compare generated with held-out showers at each quarter of the last stage, and log it.
     """
     loaded = Recipe.load(recipe)
     if seed is not None:
@@ -50,7 +53,16 @@ def train(
     use_processor(device, threads)
     kept = f"the last checkpoint is kept in {out}. The same command goes on from there."
     with terminal.progress(f"Training {loaded.family}", "steps", kept=kept) as progress:
-        model = run(loaded, data, out, max_minutes=minutes, device=device, threads=threads, progress=progress)
+        model = run(
+            loaded,
+            data,
+            out,
+            max_minutes=minutes,
+            device=device,
+            threads=threads,
+            progress=progress,
+            validate=held_out_distances if distances else None,
+        )
     metrics = model.card.get("metrics", {})
     data_used = model.card.get("data", {})
     rows = {

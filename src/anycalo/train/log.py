@@ -10,6 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 LOG, PICTURE = "log.jsonl", "losses.png"
+HEADLINE, RATIO = "ratio_to_floor", "ratio_of_"
+"""Keys of the distances: the headline, and the beginning of those of the observables."""
 
 
 def append(folder: Path, entry: dict[str, Any]) -> None:
@@ -41,17 +43,28 @@ def rewind(folder: Path, stage: int, step: int) -> None:
 
 
 def draw(folder: Path) -> None:
-    """Training and validation loss against steps, one panel a stage."""
+    """Training and validation loss against steps, one panel a stage, then the distances where there are any."""
     entries = [e for e in read(folder) if "validation" in e]
     names = list(dict.fromkeys(e["stage"] for e in entries))
     if not names:
         return
-    figure = Figure(figsize=(5 * len(names), 3.6), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    measured = [e for e in entries if HEADLINE in e]
+    panels = len(names) + bool(measured)
+    figure = Figure(figsize=(5 * panels, 3.6), layout="constrained")
+    row = figure.subplots(1, panels, squeeze=False)[0]
+    for axes, name in zip(row[: len(names)], names, strict=True):
         mine = [e for e in entries if e["stage"] == name]
         steps = [e["step"] for e in mine]
         axes.plot(steps, [e["loss"] for e in mine], label="training", color="#7f7f7f")
         axes.plot(steps, [e["validation"] for e in mine], label="validation (averaged weights)", color="#d62728")
         axes.set(title=name, xlabel="step", ylabel="loss")
         axes.legend(frameon=False)
+    if measured:
+        steps = [e["step"] for e in measured]
+        for key in [k for k in measured[-1] if k.startswith(RATIO)]:
+            row[-1].plot(steps, [e.get(key, float("nan")) for e in measured], color="#c7c7c7", linewidth=0.8)
+        row[-1].plot(steps, [e[HEADLINE] for e in measured], "o-", color="#d62728", label="geometric mean")
+        row[-1].axhline(1, color="#7f7f7f", linestyle=":", label="Geant4 against Geant4")
+        row[-1].set(title="held-out showers", xlabel="step", ylabel="W1 / floor, one line an observable", yscale="log")
+        row[-1].legend(frameon=False)
     figure.savefig(folder / PICTURE, dpi=130)

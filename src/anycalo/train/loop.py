@@ -31,7 +31,7 @@ from anycalo.train.processes import Processes, joined
 from anycalo.train.recipe import Recipe, StageRecipe
 
 Progress = Callable[[int, int], None]
-Validate = Callable[[Model], Mapping[str, float]]
+Validate = Callable[[Model, Showers], Mapping[str, float]]
 Data = Showers | str | Path | Sequence[str | Path]
 
 
@@ -59,8 +59,8 @@ def train(
         device: `cpu`, `cuda` or `auto`.
         threads: of a process on the CPU; PyTorch's choice by default.
         progress: called with steps done and steps in all.
-        validate: further numbers on the model with its averaged weights, computed and logged at each quarter
-            of the last stage and kept in `model.json` at the end.
+        validate: further numbers on the model with its averaged weights and the held-out showers, computed and
+            logged at each quarter of the last stage and kept in `model.json` at the end.
 
     Returns:
         The model with the averaged weights of lowest validation loss.
@@ -89,7 +89,9 @@ def train(
         if processes.first:
             log.rewind(out, state.stage, state.step)
         metrics: dict[str, float] = {}
-        loop = _Loop(recipe, model, stages, out, state, processes, progress, validate)
+        held_out = split(recipe, showers)[1]
+        measure = None if validate is None else lambda trained: validate(trained, held_out)
+        loop = _Loop(recipe, model, stages, out, state, processes, progress, measure)
         metrics = loop.run(max_minutes)
         if processes.first:
             card = {
@@ -118,19 +120,29 @@ def read_showers(data: Data) -> Showers:
     return Showers.concatenate([Showers.open(p) for p in paths])
 
 
+def split(recipe: Recipe, showers: Showers) -> tuple[Showers, Showers]:
+    """The showers to train on and those held out to validate with; empty showers are in neither.
+
+    Raises:
+        TrainingError: if there are too few showers.
+    """
+    visible = showers.visible_mev() > 0
+    if visible.sum() < 20:
+        raise TrainingError(f"{int(visible.sum())} showers with visible energy; expected at least 20 to train and validate on")
+    used = showers if visible.all() else showers[visible]
+    fraction = max(recipe.validation_fraction, 1 / len(used))
+    training, validation = used.split([1 - fraction, fraction], recipe.seed)
+    return training, validation
+
+
 def build(recipe: Recipe, showers: Showers) -> tuple[Model, list[Stage], dict[str, int]]:
     """The untrained model with its scales set, its stages, and how many showers went where.
 
     Raises:
         TrainingError: if there are too few showers, or the recipe's stages are not the family's.
     """
-    visible = showers.visible_mev() > 0
-    if visible.sum() < 20:
-        raise TrainingError(f"{int(visible.sum())} showers with visible energy; expected at least 20 to train and validate on")
-    used = showers if visible.all() else showers[visible]
-    domain = Domain.of(used)
-    fraction = max(recipe.validation_fraction, 1 / len(used))
-    training, validation = used.split([1 - fraction, fraction], recipe.seed)
+    training, validation = split(recipe, showers)
+    domain = Domain.of(showers[showers.visible_mev() > 0])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = FAMILIES[recipe.family](recipe.model, domain)
@@ -140,7 +152,11 @@ def build(recipe: Recipe, showers: Showers) -> tuple[Model, list[Stage], dict[st
         raise TrainingError(
             f"the recipe has stages {', '.join(recipe.stages)}; expected {', '.join(names)} for {recipe.family}"
         )
-    counts = {"showers": len(training), "validation_showers": len(validation), "empty_showers": int((~visible).sum())}
+    counts = {
+        "showers": len(training),
+        "validation_showers": len(validation),
+        "empty_showers": len(showers) - len(training) - len(validation),
+    }
     return model, stages, counts
 
 
@@ -156,7 +172,7 @@ class _Loop:
         state: State,
         processes: Processes,
         progress: Progress | None,
-        validate: Validate | None,
+        validate: Callable[[Model], Mapping[str, float]] | None,
     ) -> None:
         self.recipe, self.model, self.stages, self.out = recipe, model, stages, out
         self.state, self.processes, self.progress, self.validate = state, processes, progress, validate
@@ -208,16 +224,17 @@ class _Loop:
                     before = sum(self.recipe.stages[s.name].steps for s in self.stages[:index])
                     self.progress(before + (recipe.steps if done >= 1 else state.step), self.total)
                 if state.step % recipe.validate_every == 0 or done >= 1:
+                    further: dict[str, float] = {}
                     with swapped(parameters, ema):
                         loss = self._validation(stage, recipe)
                         if last and self.validate is not None and int(4 * min(done, 1)) > quarters:
                             quarters = int(4 * min(done, 1))
-                            metrics = dict(self.validate(self.model.eval())) if self.processes.first else {}
+                            further = metrics = dict(self.validate(self.model.eval())) if self.processes.first else {}
                     if loss < state.best_loss:
                         state.best_loss = loss
                         for kept, tensor in zip(best, ema, strict=True):
                             kept.copy_(tensor)
-                    self._log(index, stage, loss, state.loss_sum / state.loss_count, rate, metrics)
+                    self._log(index, stage, loss, state.loss_sum / state.loss_count, rate, further)
                     state.loss_sum, state.loss_count = 0.0, 0
                 if time.monotonic() - saved > self.recipe.checkpoint_seconds:
                     self._save(parameters, optimiser, ema, best)
