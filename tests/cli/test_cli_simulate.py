@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,35 @@ def test_interrupted_and_resumed(anycalo: Run, small_file: Path, tmp_path: Path)
     assert len(one) == 48
     np.testing.assert_array_equal(one.energy_mev, two.energy_mev)
     np.testing.assert_array_equal(one.offsets, two.offsets)
+
+
+def test_a_zoo_brings_its_own_detectors_and_beam(refused: Refused, small_file: Path, tmp_path: Path) -> None:
+    words = ("simulate", "-n", 2, "--out", tmp_path / "zoo")
+    assert "--zoo brings its own detectors and beam" in refused(*words, small_file, "--zoo", "zoo-train")
+    assert "--zoo brings its own detectors and beam" in refused(*words, "--energy", "1GeV", "--zoo", "zoo-train")
+    assert "no zoo 'zoo-trian'" in refused(*words, "--zoo", "zoo-trian")
+    assert "expected a detector and --energy" in refused(*words)
+
+
+@pytest.mark.geant4
+def test_a_zoo_is_simulated_into_a_folder(anycalo: Run, tmp_path: Path) -> None:
+    recipe = (resources.files("anycalo.geometry") / "zoos" / "zoo-train.toml").read_text()
+    recipe = recipe.replace("showers_per_detector = 40", "showers_per_detector = 2").replace(
+        "[1000.0, 100000.0]", "[200.0, 400.0]"
+    )
+    (tmp_path / "tiny.toml").write_text(recipe)
+    outcome = anycalo("simulate", "--zoo", tmp_path / "tiny.toml", "-n", 3, "--out", tmp_path / "zoo", "--json")
+    assert outcome.code == 0
+    files = json.loads(outcome.out)["files"]
+    assert [len(Showers.open(f)) for f in files] == [2, 1]
+
+
+@pytest.mark.geant4
+def test_a_compact_file_is_smaller_and_says_so(anycalo: Run, small_file: Path, tmp_path: Path) -> None:
+    words = ("simulate", small_file, "-n", 4, "--energy", "1GeV", "--out")
+    assert anycalo(*words, tmp_path / "a.h5").code == 0
+    assert anycalo(*words, tmp_path / "b.h5", "--compact").code == 0
+    assert Showers.open(tmp_path / "b.h5").provenance["compact"]
+    a, b = Showers.open(tmp_path / "a.h5"), Showers.open(tmp_path / "b.h5")
+    np.testing.assert_allclose(b.energy_mev, a.energy_mev, rtol=1e-3)
+    assert not np.array_equal(b.energy_mev, a.energy_mev)
