@@ -42,7 +42,10 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pytest bench
+	$(BIN)/python -m pytest benchmarks
+	@if $(BIN)/python -c 'from anycalo.simulate import find_data; find_data()' 2>/dev/null; then \
+		$(BIN)/python benchmarks/simulation_overhead.py; \
+	else echo "No Geant4 tables: the overhead of the simulation is not measured."; fi
 
 docs: $(INSTALLED)
 	$(BIN)/python tools/write_command_line_page.py docs/command-line.md

@@ -55,8 +55,10 @@ class Terminal:
             return
         # Where there is no terminal, nothing is wrapped: a path that is cut in two helps nobody.
         console = Console(width=None if sys.stdout.isatty() else 160)
-        for item in human:
-            console.print(item, highlight=False, markup=False, soft_wrap=isinstance(item, str))
+        with console.capture() as capture:
+            for item in human:
+                console.print(item, highlight=False, markup=False, soft_wrap=isinstance(item, str))
+        print("\n".join(line.rstrip() for line in capture.get().splitlines()))  # tables are padded to their width
 
     def note(self, text: str) -> None:
         """Print a remark on standard error."""
