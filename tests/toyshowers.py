@@ -11,12 +11,12 @@ from anycalo.showers import Beam, Incident, Showers
 def toy_showers(
     detector: Detector, n: int, seed: int, *, incident: Incident | None = None, max_angle_rad: float = 0.0
 ) -> Showers:
-    """n showers of 1 to 10 GeV photons with about 12 points a GeV; the outer layers are sometimes empty."""
+    """n showers of 1 to 10 GeV photons with about 30 points a GeV; the outer layers are sometimes empty."""
     rng = np.random.default_rng([seed, 0x70])
     beam = Beam(energy_mev=(1e3, 1e4), spectrum="log", max_angle_rad=max_angle_rad)
     incident = beam.sample(n, seed) if incident is None else incident
     gev = incident.energy_mev / 1e3
-    counts = np.maximum(rng.poisson(12 * gev**0.9 * np.exp(0.1 * rng.normal(size=n))), 1)
+    counts = np.maximum(rng.poisson(30 * gev**0.9 * np.exp(0.1 * rng.normal(size=n))), 1)
     shower = np.repeat(np.arange(n), counts)
     shape = (3 + 0.4 * np.log(gev)) * np.exp(0.15 * rng.normal(size=n))
     depth = rng.gamma(shape[shower], 0.28 * detector.n_layers / 3)

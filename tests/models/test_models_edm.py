@@ -9,7 +9,7 @@ import torch
 from anycalo.errors import ModelError
 from anycalo.models.edm import EDM, Denoiser
 from anycalo.models.objectives import edm_loss
-from anycalo.models.samplers import SAMPLERS, euler, heun
+from anycalo.models.samplers import SAMPLERS, euler, heun, heun_angle
 
 SPREAD, CENTRE = 0.7, 0.3
 
@@ -24,13 +24,16 @@ def exact(x: torch.Tensor, start: float, stop: float) -> torch.Tensor:
     return CENTRE + (x - CENTRE) * math.sqrt((SPREAD**2 + stop**2) / (SPREAD**2 + start**2))
 
 
-@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2)])
+METHODS = {"euler": euler, "heun": heun, "heun-angle": lambda *given: heun_angle(*given, sigma_data=0.5)}
+
+
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("heun-angle", 2)])
 def test_order_of_convergence(name: str, order: int) -> None:
     x = torch.linspace(-3, 3, 7, dtype=torch.float64)
     errors = []
     for steps in (16, 32, 64):
         sigmas = torch.linspace(2.0, 0.1, steps + 1, dtype=torch.float64)
-        found = SAMPLERS[name](gaussian_denoiser, x, sigmas)
+        found = METHODS[name](gaussian_denoiser, x, sigmas)
         errors.append(float((found - exact(x, 2.0, 0.1)).abs().max()))
     measured = np.log2(errors[0] / errors[2]) / 2
     assert -0.4 < measured - order < 0.4
@@ -42,6 +45,21 @@ def test_heun_on_the_schedule_of_edm_reaches_the_data() -> None:
     torch.testing.assert_close(found, exact(x, 80.0, 0.0), rtol=0, atol=0.02)
     one_euler_step = euler(gaussian_denoiser, x, EDM().steps(1))
     assert float((one_euler_step - exact(x, 80.0, 0.0)).abs().max()) > 0.5
+
+
+@pytest.mark.parametrize(("name", "widening"), [("heun-angle", (0.97, 1.03)), ("heun", (1.1, 1.25))])
+def test_width_of_what_ten_steps_make(name: str, widening: tuple[float, float]) -> None:
+    """Narrow, typical and wide Gaussians come out as wide as they are; with EDM's own levels, wider."""
+    for spread in (0.1, 0.25, 0.5, 0.8):
+        x = torch.tensor([math.sqrt(spread**2 + 80**2)], dtype=torch.float64)
+        made = SAMPLERS[name](lambda x, sigma, s=spread: s**2 / (s**2 + sigma**2) * x, x, EDM(), 10 if "angle" in name else 13)
+        assert widening[0] < float(made) / spread < widening[1]
+
+
+def test_angle_is_exact_for_the_spread_of_the_data() -> None:
+    x = torch.tensor([math.sqrt(0.25 + 80**2)], dtype=torch.float64)
+    made = SAMPLERS["heun-angle"](lambda x, sigma: 0.25 / (0.25 + sigma**2) * x, x, EDM(), 2)
+    assert float(made) == pytest.approx(0.5, rel=1e-9)
 
 
 def test_schedule_falls_from_largest_to_smallest_noise_and_zero() -> None:
@@ -94,5 +112,6 @@ def test_wrong_configuration_is_refused(wrong: dict[str, float]) -> None:
 
 
 def test_no_step_is_refused() -> None:
-    with pytest.raises(ModelError, match="at least 1"):
-        EDM().steps(0)
+    for steps in (EDM().steps, EDM().angle_steps):
+        with pytest.raises(ModelError, match="at least 1"):
+            steps(0)

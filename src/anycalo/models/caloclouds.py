@@ -66,7 +66,7 @@ class CaloCloudsConfig:
         radial_scale_mm: radius at which the compression of positions turns from linear to logarithmic.
         centre_scale_mm, width_scale_mm: the same in measuring the centre and the width of a shower.
         merge_radius_mm, merge_energy_mev: deposits closer and together weaker than this are joined before training.
-        sampler: `heun` or `euler`.
+        sampler: `heun-angle`, `heun` or `euler`.
         steps: of the sampler.
     """
 
@@ -81,8 +81,8 @@ class CaloCloudsConfig:
     width_scale_mm: float = 20.0
     merge_radius_mm: float = 1.2
     merge_energy_mev: float = 1.3
-    sampler: str = "heun"
-    steps: int = 13
+    sampler: str = "heun-angle"
+    steps: int = 10
 
     def __post_init__(self) -> None:
         if self.depth not in ("conditioned", "generated"):
@@ -313,14 +313,13 @@ class CaloClouds(Model):
 
     def _sample_points(self, condition: Tensor, shower: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
         """Positions relative to the axis in mm (P, 2) and energies in MeV (P,), in the order of the layers."""
-        sigmas = self.config.schedule.steps(self.config.steps)
-        solve = SAMPLERS[self.config.sampler]
+        schedule, solve = self.config.schedule, SAMPLERS[self.config.sampler]
         pieces = []
         for start in range(0, len(normal), _POINTS_AT_ONCE):
             part = slice(start, start + _POINTS_AT_ONCE)
             told = condition[part]
-            begin = normal[part].to(self.device) * float(sigmas[0])
-            pieces.append(solve(partial(self._denoise, told), begin, sigmas))
+            begin = normal[part].to(self.device) * schedule.sigma_max
+            pieces.append(solve(partial(self._denoise, told), begin, schedule, self.config.steps))
         x = self.point_scale.inverse(torch.cat(pieces))
         if self.generates_depth:
             # Points of a shower in the order of their depth fill its layers from the front.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,18 @@ class EDM:
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         ramp = torch.arange(n, dtype=torch.float64) / (n - 1)
         return torch.cat([(high + ramp * (low - high)) ** self.rho, torch.zeros(1, dtype=torch.float64)])
+
+    def angle_steps(self, n: int) -> Tensor:
+        """N + 1 noise levels from sigma_max to 0 at angles arctan(sigma / sigma_data) that fall as a square, float64.
+
+        Raises:
+            ModelError: if n is below 1.
+        """
+        if n < 1:
+            raise ModelError(f"{n} sampler steps asked for; expected at least 1")
+        largest = math.atan(self.sigma_max / self.sigma_data)
+        angles = largest * (1 - torch.arange(n + 1, dtype=torch.float64) / n) ** 2
+        return self.sigma_data * torch.tan(angles)
 
 
 class Denoiser(nn.Module):
