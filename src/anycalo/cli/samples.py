@@ -25,7 +25,7 @@ def describe_file(path: str | Path) -> tuple[dict[str, Any], str]:
         "energy_mev": [low, high],
     }
     particles = ", ".join(incident.particles)
-    what = f"{len(incident):,} showers ({particles}, {energy_range_text(low, high)}) in {detector}"
+    what = f"{len(incident):,} shower{'s' if len(incident) != 1 else ''} ({particles}, {energy_range_text(low, high)}) in {detector}"
     return data, f"{where}: {what}; {points:,} points, {size_text(size)}"
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from anycalo.version import __version__
 from anycalo.errors import DomainWarning, ModelError
 from anycalo.geometry import Detector
 from anycalo.models import Model, Noise
 from anycalo.showers import Incident, Showers, ShowerWriter
+from anycalo.version import __version__
 
 Progress = Callable[[int, int], None]
 
