@@ -63,7 +63,10 @@ def main() -> None:
         for process in processes:
             process.join()
         bare_s.append(time.perf_counter() - start)
-        print(f"simulate {full_s[-1]:.1f} s, bare Geant4 {bare_s[-1]:.1f} s, overhead {full_s[-1] / bare_s[-1] - 1:.1%}", flush=True)
+        print(
+            f"simulate {full_s[-1]:.1f} s, bare Geant4 {bare_s[-1]:.1f} s, overhead {full_s[-1] / bare_s[-1] - 1:.1%}",
+            flush=True,
+        )
     ratio = statistics.median(a / b for a, b in zip(full_s, bare_s, strict=True))
     per_gev = 1000 * statistics.median(full_s) * arguments.workers / arguments.n / arguments.energy_gev
     print(
