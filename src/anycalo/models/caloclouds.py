@@ -12,6 +12,7 @@ Departures, each with a switch that turns it off (the recipes `caloclouds3` and 
 - `depth = "conditioned"`: the denoiser is told the layer instead of generating the depth, so radial and energy
   shapes follow the layer exactly and sorting by depth is not needed.
 - `merge_radius_mm`: deposits of one track are joined before training (see `merging`).
+- `sampler = "heun-angle"`: fewer steps without widening what is sampled (see `samplers`).
 
 Other departures: the flow learns residuals after a conditional standardisation (see `layer_features`), radii are
 compressed logarithmically, and energies by their quantiles (see `point_features`).
