@@ -115,7 +115,9 @@ def test_a_broken_model_is_refused(
     assert str(folder) in error
 
 
-def test_an_interruption_leaves_nothing(anycalo: Run, toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_keeps_what_is_finished(
+    anycalo: Run, toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = generate.generate_file
 
     def interrupted(*arguments, progress, **more):  # type: ignore[no-untyped-def]
@@ -124,8 +126,13 @@ def test_an_interruption_leaves_nothing(anycalo: Run, toy_model: Path, tmp_path:
 
         return real(*arguments, progress=stop, **more)
 
-    monkeypatch.setattr(generate, "generate_file", interrupted)
-    outcome = anycalo("generate", toy_model, "--energy", "5GeV", "-n", 4, "--batch", 2, "--out", tmp_path / "a.h5")
+    words = ("generate", toy_model, "--energy", "5GeV", "-n", 4, "--batch", 2, "--threads", 1, "--out", tmp_path / "a.h5")
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "generate_file", interrupted)
+        outcome = anycalo(*words)
     assert outcome.code == 130
-    assert "was not written. The same command makes the same showers." in outcome.err
-    assert list(tmp_path.iterdir()) == []
+    assert f"finished showers are kept in {tmp_path / 'a.h5'}.part. The same command goes on from there." in outcome.err
+    assert len(Showers.open(tmp_path / "a.h5.part")) == 2
+    assert anycalo(*words).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+    assert len(Showers.open(tmp_path / "a.h5")) == 4

@@ -143,7 +143,7 @@ def test_slices_cover_every_shower(monkeypatch: pytest.MonkeyPatch, toy_file: Pa
     module = importlib.import_module("anycalo.showers.inspect")  # `anycalo.showers.inspect` itself is the function
     whole = module.inspect
     expected = whole(toy_file)
-    for size in (100, 5000):
+    for size in (500, 5000):
         monkeypatch.setattr(module, "_POINTS_AT_ONCE", size)
         calls: list[tuple[int, int]] = []
         found = whole(toy_file, progress=lambda *call, calls=calls: calls.append(call))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
 from anycalo.showers import Incident, Showers
+from samples import same
 from toyshowers import toy_showers
 
 
@@ -60,15 +62,45 @@ def test_file_holds_the_same_showers(model: CaloClouds, small_detector: Detector
 
 
 def test_nothing_is_left_behind_by_a_failure(model: CaloClouds, small_detector: Detector, tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+    def fail(done: int, total: int) -> None:
+        raise ZeroDivisionError
 
-    with pytest.raises(KeyboardInterrupt):
-        generate_file(model, small_detector, INCIDENT, tmp_path / "fast.h5", progress=stop)
+    with pytest.raises(ZeroDivisionError):
+        generate_file(model, small_detector, INCIDENT, tmp_path / "new" / "fast.h5", progress=fail)
     other = dataclasses.replace(small_detector, name="other")
     with pytest.raises(ModelError, match="'other'"):
         generate_file(model, other, INCIDENT, tmp_path / "fast.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_file_goes_on(model: CaloClouds, small_detector: Detector, tmp_path: Path) -> None:
+    def stop_at(where: int) -> Callable[[int, int], None]:
+        def stop(done: int, total: int) -> None:
+            if done >= where:
+                raise KeyboardInterrupt
+
+        return stop
+
+    path, part = tmp_path / "fast.h5", tmp_path / "fast.h5.part"
+    for where, kept in ((5, 5), (15, 15)):  # interrupted twice
+        with pytest.raises(KeyboardInterrupt):
+            generate_file(model, small_detector, INCIDENT, path, seed=4, batch_size=5, progress=stop_at(where))
+        assert list(tmp_path.iterdir()) == [part]
+        assert len(Showers.open(part)) == kept
+    with pytest.raises(OutputError, match="beginning of other showers"):
+        generate_file(model, small_detector, INCIDENT, path, seed=5)
+    with pytest.raises(OutputError, match="beginning of other showers"):
+        generate_file(model, small_detector, INCIDENT[slice(0, 22)], path, seed=4)
+    assert list(tmp_path.iterdir()) == [part]
+    calls: list[int] = []
+    generate_file(model, small_detector, INCIDENT, path, seed=4, batch_size=5, progress=lambda done, _: calls.append(done))
+    assert calls == [20, 23]
+    assert list(tmp_path.iterdir()) == [path]
+    generate_file(model, small_detector, INCIDENT, tmp_path / "whole.h5", seed=4, batch_size=5)
+    resumed, whole = Showers.open(path), Showers.open(tmp_path / "whole.h5")
+    assert same(resumed, whole)
+    assert resumed.provenance == whole.provenance
+    assert whole.provenance["flow_draws"] >= 23
 
 
 @pytest.mark.parametrize(

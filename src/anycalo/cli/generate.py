@@ -40,7 +40,8 @@ def generate(
 ) -> None:
     """Generate showers with a model.
 
-    Give either --energy and -n, or --like. Showers outside the model's training domain are made, with a warning.
+    Give either --energy and -n, or --like. Showers outside the model's training domain are made, with a warning. An
+    interrupted generation goes on where it stopped when the same command is given again.
 
     Args:
         model: A shipped model's name or the directory of a trained one.
@@ -64,7 +65,7 @@ def generate(
     use_processor(device, threads)
     loaded = load_model(model, device=device)
     geometry = loaded.domain.detector if detector is None else Detector.load(detector)
-    kept = f"{out} was not written. The same command makes the same showers."
+    kept = f"finished showers are kept in {out}.part. The same command goes on from there."
     with terminal.progress(f"Generating with {model}", "showers", kept=kept) as progress:
         generate_file(
             loaded,

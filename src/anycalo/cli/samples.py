@@ -24,8 +24,8 @@ def describe_file(path: str | Path) -> tuple[dict[str, Any], str]:
         "particles": incident.particles,
         "energy_mev": [low, high],
     }
-    particles = ", ".join(incident.particles)
-    what = f"{len(incident):,} shower{'s' if len(incident) != 1 else ''} ({particles}, {energy_range_text(low, high)}) in {detector}"
+    particles, plural = ", ".join(incident.particles), "" if len(incident) == 1 else "s"
+    what = f"{len(incident):,} shower{plural} ({particles}, {energy_range_text(low, high)}) in {detector}"
     return data, f"{where}: {what}; {points:,} points, {size_text(size)}"
 
 

@@ -104,6 +104,7 @@ class ShowerWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = h5py.File(self._temporary, "w")
         self._points = 0
+        self.n_showers = 0
         self._columns: dict[str, Column] = {}
         for name, dtype in DATASETS.items():
             width = 3 if name.endswith("direction") else None
@@ -139,6 +140,12 @@ class ShowerWriter:
         for name, values in arrays.items():
             self._columns[name].append(values)
         self._points += showers.n_points
+        self.n_showers += len(showers)
+
+    def close_as(self, path: Path) -> None:
+        """Finish the file under another name, which it replaces: what was done, when the rest cannot be."""
+        self.path = path
+        self.close()
 
     def close(self) -> None:
         """Finish the file and give it its name."""
