@@ -60,6 +60,19 @@ def test_missing_tables_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatc
     assert find_data()["G4LEDATA"] == str(tmp_path)
 
 
+def test_two_variables_are_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Geant4 stops without a folder of nuclear levels, which the message does not ask for."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setenv("G4LEDATA", str(tmp_path))
+    monkeypatch.setenv("G4ENSDFSTATEDATA", str(tmp_path))
+    (tmp_path / "brem_SB").mkdir()
+    (tmp_path / "brem_SB" / "br1").touch()
+    monkeypatch.delenv("G4LEVELGAMMADATA", raising=False)
+    assert find_data()["G4LEVELGAMMADATA"] == str(tmp_path)
+    monkeypatch.setenv("G4LEVELGAMMADATA", "mine")
+    assert find_data()["G4LEVELGAMMADATA"] == "mine"
+
+
 def test_downloads_of_geant4_pybind_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     monkeypatch.setenv("HOME", str(tmp_path))

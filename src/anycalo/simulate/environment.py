@@ -42,4 +42,6 @@ def find_data() -> dict[str, str]:
         raise SimulationError(f"G4LEDATA is '{found['G4LEDATA']}', which holds no brem_SB/br* tables. {_REMEDY}")
     # geant4_pybind neither prompts nor downloads when this is set, and Geant4 asks the single variables first.
     found["GEANT4_DATA_DIR"] = os.environ.get("GEANT4_DATA_DIR", str(Path(found["G4LEDATA"]).parent))
+    # Geant4 wants a folder of nuclear levels when it starts, and electromagnetic showers never read from it.
+    found["G4LEVELGAMMADATA"] = os.environ.get("G4LEVELGAMMADATA", found["G4ENSDFSTATEDATA"])
     return found
