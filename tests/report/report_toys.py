@@ -53,7 +53,7 @@ def fast():
 
 @cache
 def evaluation():
-    return evaluate(truth(), fast(), n_bootstrap=100)
+    return evaluate(truth(), fast(), n_bootstrap=100, metrics="none")
 
 
 def browse(page: Path, profile: Path) -> str:

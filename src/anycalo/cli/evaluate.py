@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -23,6 +23,7 @@ def evaluate(
     *,
     out: Path,
     floor: str | None = None,
+    metrics: Literal["quick", "all", "none"] = "quick",
     seed: int = 0,
     bootstrap: int = 1000,
     overwrite: Flag = False,
@@ -37,6 +38,8 @@ def evaluate(
         fast: Showers to judge, of the same detector and particles.
         out: The folder to write: index.html for people and results.json for machines.
         floor: More Geant4 showers, independent of the reference, for a more precise floor.
+        metrics: Of whole showers, beside the observables: quick; all adds the neural classifiers, which take minutes on a
+            GPU and hours without; none.
         seed: Of the random divisions and the bootstrap.
         bootstrap: Resamples behind every interval.
         overwrite: Replace the report in a folder that exists.
@@ -45,11 +48,12 @@ def evaluate(
     reference, judged = Showers.open(truth), Showers.open(fast)
     more = None if floor is None else Showers.open(floor)
     with terminal.progress("Comparing", "steps", kept="nothing was written.") as progress:
-        found = run(reference, judged, floor=more, seed=seed, n_bootstrap=bootstrap, progress=progress)
+        found = run(reference, judged, floor=more, metrics=metrics, seed=seed, n_bootstrap=bootstrap, progress=progress)
     page = write_report(found, reference, judged, out, overwrite=overwrite)
     for warning in found.warnings:
         terminal.note(f"warning: {warning}")
-    terminal.result({"report": str(page), **_without_figures(found)}, _table(found), "", _headline(found), f"report: {page}")
+    tables = [_table(found), *([_metrics(found)] if found.metrics else [])]
+    terminal.result({"report": str(page), **_without_figures(found)}, *tables, "", _headline(found), f"report: {page}")
 
 
 def _without_figures(found: Evaluation) -> dict[str, object]:
@@ -77,6 +81,22 @@ def _table(found: Evaluation) -> Table:
             f"{result.jsd_floor:.2g}",
             f"{result.separation:.2g}",
             f"{result.separation_floor:.2g}",
+        )
+    return table
+
+
+def _metrics(found: Evaluation) -> Table:
+    table = Table("whole showers", box=None, pad_edge=False)
+    for column in ("fast", "95 % interval", "Geant4", "95 % of Geant4", "deviation / floor"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for m in found.metrics.values():
+        table.add_row(
+            m.title,
+            f"{m.value:.3g}",
+            f"{m.ci[0]:.3g} to {m.ci[1]:.3g}",
+            f"{m.floor:.3g}",
+            f"{m.floor_range[0]:.3g} to {m.floor_range[1]:.3g}",
+            f"{m.ratio:.2f}",
         )
     return table
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "Train a model on showers.",
     "generate": "Generate showers with a model.",
     "evaluate": "Compare generated showers with Geant4 and write a report.",
+    "separate": "Find two photons laid over one another, in both samples.",
     "show": "Draw a shower in three dimensions.",
 }
 

@@ -8,11 +8,16 @@ from importlib.metadata import version
 import numpy as np
 
 from anycalo.errors import EvaluationError
+from anycalo.evaluate.angles import N_STEPS as N_ANGLES
+from anycalo.evaluate.angles import angle_errors, angle_metrics
+from anycalo.evaluate.calochallenge import separation_powers
 from anycalo.evaluate.checks import check_comparable, incident_warnings, shared_showers
 from anycalo.evaluate.floors import Distances, floors_apart, geometric_mean, mean_of_members, measure_floors
+from anycalo.evaluate.high_level import high_level_features
+from anycalo.evaluate.metrics import MIN_SHOWERS, N_BOOSTED, N_HALVES, Halves, Which, check_which, feature_metrics
 from anycalo.evaluate.observables import OBSERVABLES, measure
 from anycalo.evaluate.resampling import Divisions, bootstrap, centred_interval, match, together
-from anycalo.evaluate.results import Evaluation, ObservableResult, Summary
+from anycalo.evaluate.results import Evaluation, MetricResult, ObservableResult, SeparationResult, Summary
 from anycalo.evaluate.ruler import Ruler
 from anycalo.showers import Showers
 
@@ -27,11 +32,12 @@ def evaluate(
     fast: Showers,
     *,
     floor: Showers | None = None,
+    metrics: Which = "quick",
     seed: int = 0,
     n_bootstrap: int = 1000,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Compare fast showers with Geant4 showers, observable by observable.
+    """Compare fast showers with Geant4 showers, observable by observable and as whole showers.
 
     A floor is the distance between two random disjoint parts of the Geant4 showers at hand, averaged
     over `N_DIVISIONS` divisions: halves of truth, scaled to the sizes compared; or parts of truth and
@@ -44,6 +50,8 @@ def evaluate(
         truth: Geant4 showers, the reference of every scale and bin.
         fast: showers to judge, of the same detector and particles.
         floor: more Geant4 showers, independent of truth.
+        metrics: of whole showers, beside the observables: `quick`, `all` (the neural classifiers too, which take minutes
+            on a GPU and hours without) or `none`.
         seed: at least 0, of the divisions and the bootstrap; the same seed gives the same result.
         n_bootstrap: bootstrap resamples of whole showers behind every interval.
         progress: called with the steps done and their total.
@@ -56,6 +64,7 @@ def evaluate(
         raise EvaluationError(f"n_bootstrap is {n_bootstrap}; expected at least 100 for a {LEVEL:.0%} interval")
     if seed < 0:
         raise EvaluationError(f"seed is {seed}; expected a whole number of at least 0")
+    check_which(metrics)
     warnings = _check(truth, fast, floor)
     pairs = match(truth.incident, fast.incident)
     if pairs is None:
@@ -70,10 +79,17 @@ def evaluate(
         truth, fast = truth[pairs[0]], fast[pairs[1]]
     n_truth, n_fast = len(truth), len(fast)
 
+    if metrics != "none" and min(n_truth, n_fast) < MIN_SHOWERS:
+        warnings.append(
+            f"metrics of whole showers are left out: they take at least {MIN_SHOWERS} showers, and there are"
+            f" {n_truth} and {n_fast}"
+        )
+        metrics = "none"
+    also = {} if metrics == "none" else {"high_level": high_level_features, "angles": angle_errors}
     geant4 = [truth] if floor is None else [truth, floor]
-    steps = _Steps(progress, n_fast + sum(map(len, geant4)) + N_DIVISIONS + n_bootstrap)
-    geant4_values = [measure(s, steps.add) for s in geant4]
-    truth_values, fast_values = geant4_values[0], measure(fast, steps.add)
+    steps = _Steps(progress, n_fast + sum(map(len, geant4)) + N_DIVISIONS + n_bootstrap + _metric_steps(metrics))
+    geant4_values = [measure(s, steps.add, also) for s in geant4]
+    truth_values, fast_values = geant4_values[0], measure(fast, steps.add, also)
     rulers = {name: Ruler(o, truth.detector, truth_values[name]) for name, o in OBSERVABLES.items()}
     for name in [name for name, ruler in rulers.items() if not ruler.usable(fast_values[name])]:
         warnings.append(f"{name} is left out: it does not vary in the truth sample, or hardly any fast shower has it")
@@ -113,6 +129,23 @@ def evaluate(
         )
         for name, ruler in rulers.items()
     }
+    whole_showers: dict[str, MetricResult] = {}
+    calochallenge: dict[str, SeparationResult] = {}
+    if metrics != "none":
+        halves = Halves(incident, n_truth, n_fast, matched=matched)
+        tables = [v["high_level"] for v in (truth_values, fast_values, *geant4_values[1:])]
+        whole_showers = feature_metrics(
+            truth.detector, tables, halves, seed=seed, n_bootstrap=n_bootstrap, progress=steps.add
+        ) | angle_metrics(truth_values["angles"], fast_values["angles"], matched=matched, seed=seed, progress=steps.add)
+        spectra = [v["cell_energy"] for v in (truth_values, fast_values, *geant4_values[1:])]
+        calochallenge = separation_powers(truth.detector, tables, spectra, halves, seed=seed)
+    if metrics == "all":
+        from anycalo.evaluate.neural import neural_metrics
+
+        samples = [truth, fast] if floor is None else [truth, fast, floor]
+        neural, left_out = neural_metrics(samples, tables, halves, seed=seed, n_bootstrap=n_bootstrap, progress=steps.add)
+        whole_showers |= neural
+        warnings += left_out
     headline = float(geometric_mean(np.array([r.w1_ratio for r in results.values()])))
     headline_draws = geometric_mean(np.array([draws[name] / r.w1_floor for name, r in results.items()]))
     low, high = np.quantile(floors.headline, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -128,6 +161,8 @@ def evaluate(
             design="matched" if matched else "independent",
             floor_from="truth" if floor is None else "truth and floor",
         ),
+        metrics=whole_showers,
+        calochallenge=calochallenge,
         warnings=tuple(warnings),
         provenance={
             "anycalo": version("anycalo"),
@@ -141,6 +176,17 @@ def evaluate(
             "interval": LEVEL,
         },
     )
+
+
+def _metric_steps(metrics: Which) -> int:
+    if metrics == "none":
+        return 0
+    quick = N_HALVES + N_BOOSTED + 1 + N_ANGLES
+    if metrics == "quick":
+        return quick
+    from anycalo.evaluate.neural import count_steps  # torch takes a second to import, and few ask for it
+
+    return quick + count_steps()
 
 
 def _check(truth: Showers, fast: Showers, floor: Showers | None) -> list[str]:

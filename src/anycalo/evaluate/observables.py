@@ -251,17 +251,22 @@ OBSERVABLES: Mapping[str, Observable] = MappingProxyType({o.name: o for o in _AL
 """Every observable by its name, in the order of the results."""
 
 
-def measure(showers: Showers, progress: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
+def measure(
+    showers: Showers,
+    progress: Callable[[int], None] | None = None,
+    also: Mapping[str, Callable[[View], np.ndarray]] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
     """Every observable of every shower, by name: the arrays that `Observable.measure` describes.
 
     Args:
         showers: B showers; read out with their own detector's readout and threshold.
         progress: called with the number of showers just done.
+        also: more functions of a view to measure in the same pass, by a name that no observable has.
 
     Raises:
         EvaluationError: if no shower has a cell above threshold.
     """
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in OBSERVABLES}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*OBSERVABLES, *also)}
     hits = 0
     for start in range(0, len(showers), _BLOCK):
         block = showers[start : start + _BLOCK]
@@ -272,6 +277,8 @@ def measure(showers: Showers, progress: Callable[[int], None] | None = None) -> 
             # Histograms are sums of weights and may be large; their rounding is far below any fluctuation.
             dense = observable.kind in ("profile", "spectrum")
             parts[name].append(values.astype(np.float32 if dense else np.float64))
+        for name, function in also.items():
+            parts[name].append(function(view))
         if progress is not None:
             progress(len(block))
     if not hits:

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
+CALOCLOUDS3: Mapping[str, str] = MappingProxyType(
+    {
+        "total energy": "visible_energy",
+        "cell energy": "cell_energy",
+        "energy per layer": "longitudinal_profile",
+        "energy per radius": "radial_profile",
+        "occupancy": "occupancy",
+        "centre of gravity in x": "cog_x",
+        "centre of gravity in y": "cog_y",
+        "centre of gravity in depth": "cog_z",
+    }
+)
+"""Rows of the table of CaloClouds3 (arXiv 2511.01460), Jensen-Shannon divergences, and the observables that hold them."""
 
 _ARRAYS = ("edges", "truth_density", "truth_error", "fast_density", "fast_error")
 
@@ -75,6 +90,38 @@ class ObservableResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricResult:
+    """One metric of whole showers, beside what Geant4 gives by the same procedure.
+
+    Args:
+        name, title, unit: of the metric.
+        group: `classifier`, `features` or `angles`.
+        sees: what moves it, in a few words.
+        value: of fast against truth (of the fast showers themselves for angles).
+        ci: its 95% interval.
+        floor: mean of Geant4 against Geant4 (the truth's own value for angles).
+        floor_range: where 95% of independent Geant4 samples of these sizes would lie.
+        ratio: |value - floor| over its mean for independent Geant4 samples; 1 on average for a perfect model.
+    """
+
+    name: str
+    title: str
+    unit: str
+    group: str
+    sees: str
+    value: float
+    ci: tuple[float, float]
+    floor: float
+    floor_range: tuple[float, float]
+    ratio: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values only."""
+        values = ((k, list(v) if isinstance(v, tuple) else v) for k, v in vars(self).items() if k != "name")
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """The headline.
 
@@ -103,6 +150,28 @@ class Summary:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self).items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeparationResult:
+    """Separation power of one histogram, or the mean over those of the layers, in the CaloChallenge's bins.
+
+    Args:
+        title: for tables.
+        separation: of fast against truth.
+        separation_floor: of Geant4 against Geant4 at these sizes.
+        layers: separation power of each layer, where there is one a layer; none for layers without a number.
+    """
+
+    title: str
+    separation: float
+    separation_floor: float
+    layers: tuple[float | None, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values only."""
+        out = {"title": self.title, "separation": self.separation, "separation_floor": self.separation_floor}
+        return {**out, "layers": list(self.layers)} if self.layers else out
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
     """How far fast showers are from Geant4.
@@ -110,6 +179,8 @@ class Evaluation:
     Args:
         observables: results by name, in the order of `OBSERVABLES`.
         summary: the headline.
+        metrics: classifiers, distances on features and angles by name; empty if none were asked for.
+        calochallenge: separation powers in the CaloChallenge's bins by name; likewise.
         warnings: sentences about what limits the comparison, each with its remedy.
         provenance: where both samples came from and how they were compared.
     """
@@ -118,12 +189,21 @@ class Evaluation:
     summary: Summary
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any]
+    metrics: Mapping[str, MetricResult] = field(default_factory=dict)
+    calochallenge: Mapping[str, SeparationResult] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `results.json`, JSON values only."""
         return {
             "summary": self.summary.to_dict(),
             "observables": {name: result.to_dict() for name, result in self.observables.items()},
+            "metrics": {name: result.to_dict() for name, result in self.metrics.items()},
+            "calochallenge": {name: result.to_dict() for name, result in self.calochallenge.items()},
+            "caloclouds3": {
+                row: {"observable": name, "jsd": result.jsd, "jsd_floor": result.jsd_floor}
+                for row, name in CALOCLOUDS3.items()
+                if (result := self.observables.get(name)) is not None
+            },
             "warnings": list(self.warnings),
             "provenance": dict(self.provenance),
         }

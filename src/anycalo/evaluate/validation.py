@@ -29,7 +29,7 @@ def held_out_distances(model: Model, held_out: Showers) -> dict[str, float]:
         return {}
     truth = held_out[:MOST]
     try:
-        found = evaluate(truth, generate(model, truth.detector, truth.incident), n_bootstrap=100)
+        found = evaluate(truth, generate(model, truth.detector, truth.incident), n_bootstrap=100, metrics="none")
     except (ModelError, EvaluationError) as error:
         warnings.warn(f"no distances to held-out showers yet: {error}", RuntimeWarning, stacklevel=2)
         return {}

@@ -24,7 +24,7 @@ NEAR, FAR = 1.5, 3.0
 """Ratios to the floor up to NEAR are good; beyond FAR they are weak points."""
 
 # Text stays text: small files, and the reader's own fonts.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "anycalo",
     "font.family": "sans-serif",
@@ -65,7 +65,7 @@ def axis_labels(result: ObservableResult) -> tuple[str, str]:
 
 def comparison(result: ObservableResult, truth_label: str, fast_label: str) -> Figure:
     """Truth and fast in one observable, with statistical errors, and their ratio below."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(4.2, 3.5), layout="constrained")
         main, ratio = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         edges = np.asarray(result.edges, dtype=np.float64)
@@ -147,7 +147,7 @@ def _band(axes: Axes, edges: np.ndarray, low: np.ndarray, high: np.ndarray, colo
 def overview(observables: Mapping[str, ObservableResult]) -> Figure:
     """The ratio to the floor of every observable with its interval, the worst on top."""
     order = sorted(observables.values(), key=lambda r: r.w1_ratio)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 0.5 + 0.22 * len(order)), layout="constrained")
         axes = figure.subplots()
         axes.axvspan(NEAR, FAR, color=WARN, alpha=0.08, linewidth=0)
@@ -171,10 +171,15 @@ def overview(observables: Mapping[str, ObservableResult]) -> Figure:
     return figure
 
 
+def as_bytes(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
+    """A figure as the content of a file: `svg` or `png`."""
+    buffer = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
+
+
 def as_uri(figure: Figure, kind: str = "svg", dpi: int = 150) -> str:
     """A figure as a data URI, to be embedded in a page: `svg` or `png`."""
-    buffer = io.BytesIO()
-    with rc_context(_STYLE):
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
     mime = "image/svg+xml" if kind == "svg" else "image/png"
-    return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:{mime};base64,{base64.b64encode(as_bytes(figure, kind, dpi)).decode()}"

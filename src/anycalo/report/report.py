@@ -46,17 +46,31 @@ def write_report(
     Raises:
         OutputError: if the folder exists and `overwrite` is false, or it cannot be written.
     """
+    check_folder(out_dir, overwrite=overwrite)
+    write_folder(out_dir, {RESULTS: to_json(evaluation.to_dict()), PAGE: render(evaluation, truth, fast)})
+    return Path(out_dir) / PAGE
+
+
+def to_json(data: Mapping[str, Any]) -> str:
+    """Results as a JSON text; what is not finite becomes null."""
+    return json.dumps(_finite(data), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_folder(out_dir: str | Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write files into a folder that is there whole or not at all; in one that exists, these files are replaced.
+
+    Raises:
+        OutputError: if the folder cannot be written.
+    """
     out = Path(out_dir)
-    check_folder(out, overwrite=overwrite)
-    contents = {
-        RESULTS: json.dumps(_finite(evaluation.to_dict()), indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-        PAGE: render(evaluation, truth, fast),
-    }
     hidden = out.parent / f".{out.name}.{uuid.uuid4().hex}.tmp"
     try:
         hidden.mkdir(parents=True)
-        for name, text in contents.items():
-            (hidden / name).write_text(text, encoding="utf-8")
+        for name, content in contents.items():
+            if isinstance(content, bytes):
+                (hidden / name).write_bytes(content)
+            else:
+                (hidden / name).write_text(content, encoding="utf-8")
         if out.is_dir():
             for name in contents:
                 os.replace(hidden / name, out / name)
@@ -66,7 +80,6 @@ def write_report(
         raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    return out / PAGE
 
 
 def check_folder(out: str | Path, *, overwrite: bool = False) -> None:
@@ -110,6 +123,10 @@ def render(evaluation: Evaluation, truth: Showers, fast: Showers) -> str:
         near=figures.NEAR,
         warnings=evaluation.warnings,
         results=results,
+        metrics=_metric_tables(evaluation),
+        classifier=evaluation.metrics.get("auc"),
+        caloclouds3=evaluation.to_dict()["caloclouds3"],
+        calochallenge=list(evaluation.calochallenge.values()),
         overview=figures.as_uri(figures.overview(evaluation.observables)),
         average=[_figure(r, *labels) for r in average],
         others=[_figure(r, *labels) for r in results if r not in average],
@@ -118,6 +135,20 @@ def render(evaluation: Evaluation, truth: Showers, fast: Showers) -> str:
         version=evaluation.provenance["anycalo"],
         resamples=evaluation.provenance["n_bootstrap"],
     )
+
+
+def _metric_tables(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The metrics of whole showers, those of the angles apart."""
+    tables = (
+        ("correlations", "Correlations and classifiers", ("classifier", "features")),
+        ("angles", "Reconstruction of the direction", ("angles",)),
+    )
+    found = []
+    for key, title, groups in tables:
+        rows = [m for m in evaluation.metrics.values() if m.group in groups]
+        if rows:
+            found.append({"key": key, "title": title, "rows": rows, "of_fast": "angles" in groups})
+    return found
 
 
 def _verdict(evaluation: Evaluation) -> str:
