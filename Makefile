@@ -3,6 +3,8 @@
 # make lint   style and types
 # make bench  speed on this machine
 # make docs   the pages of docs/ that are made from the code
+# make shipped   the shipped model and reference showers again, from nothing: Geant4's tables and two hours of two cores
+# make results   the figures of docs/results.md again, from what `make shipped` left in data/
 #
 # Everything is installed once, into .venv. Choose another Python with PYTHON=python3.12, and another build of
 # PyTorch with TORCH='torch==2.13.0 --index-url ...' (any arguments of pip install).
@@ -13,7 +15,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.anycalo
 
-.PHONY: demo test lint bench docs install
+.PHONY: demo test lint bench docs shipped results install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -49,3 +51,28 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python tools/write_command_line_page.py docs/command-line.md
+
+PHOTONS = $(BIN)/anycalo simulate ild-ecal --particle gamma --energy 10GeV:90GeV
+REFERENCE = src/anycalo/data/ild-photons-reference.h5
+SHIPPED = src/anycalo/models/shipped/caloclouds-ild
+
+data/ild-photons-train.h5: | $(INSTALLED)
+	$(PHOTONS) -n 9000 --spectrum log --seed 101 --out $@
+
+data/ild-photons-test.h5: | $(INSTALLED)
+	$(PHOTONS) -n 2000 --seed 202 --out $@
+
+shipped: data/ild-photons-train.h5
+	$(PHOTONS) -n 500 --seed 303 --compact --out $(REFERENCE) --overwrite
+	$(BIN)/anycalo train caloclouds --data data/ild-photons-train.h5 --out runs/caloclouds-ild --threads 1
+	mkdir -p $(SHIPPED)
+	cp runs/caloclouds-ild/model.json runs/caloclouds-ild/model.safetensors $(SHIPPED)
+
+# Once with the test showers' own particles, once with particles drawn anew: see docs/observables.md on matched samples.
+results: data/ild-photons-test.h5
+	$(BIN)/anycalo generate caloclouds-ild --like data/ild-photons-test.h5 --seed 1 --out runs/matched.h5 --overwrite
+	$(BIN)/anycalo evaluate data/ild-photons-test.h5 runs/matched.h5 --out runs/report-matched --overwrite
+	$(BIN)/anycalo generate caloclouds-ild -n 2000 --energy 10GeV:90GeV --seed 2 --out runs/independent.h5 --overwrite
+	$(BIN)/anycalo evaluate data/ild-photons-test.h5 runs/independent.h5 --out runs/report-independent --overwrite
+	$(BIN)/python tools/results_table.py runs/report-matched/results.json
+	$(BIN)/python tools/results_table.py runs/report-independent/results.json
