@@ -29,7 +29,7 @@ def other_file(small_detector: Detector, tmp_path_factory: pytest.TempPathFactor
 
 def test_a_report(anycalo: Run, refused: Refused, toy_file: Path, other_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "report"
-    words = ("evaluate", toy_file, other_file, "--out", out, "--bootstrap", 100)
+    words = ("evaluate", toy_file, other_file, "--out", out, "--bootstrap", 100, "--metrics", "none")
     found = anycalo(*words, "--json")
     assert found.code == 0
     written = json.loads((out / "results.json").read_text())
@@ -56,13 +56,23 @@ def test_a_floor_sample_and_a_seed(
 ) -> None:
     more = tmp_path / "more.h5"
     toy_showers(small_detector, 200, 3).write(more)
-    words = ("evaluate", toy_file, other_file, "--bootstrap", 100, "--json", "--out")
+    words = ("evaluate", toy_file, other_file, "--bootstrap", 100, "--metrics", "none", "--json", "--out")
     with_floor = anycalo(*words, tmp_path / "a", "--floor", more).json
     assert with_floor["summary"]["floor_from"] == "truth and floor"
     seeds = [anycalo(*words, tmp_path / f"b{k}", "--seed", seed).json["summary"] for k, seed in enumerate((1, 1, 2))]
     assert seeds[0] == seeds[1]
     assert seeds[0] != seeds[2]
     assert "also in the truth sample" in refused("evaluate", toy_file, other_file, "--floor", toy_file, "--out", tmp_path / "c")
+
+
+def test_metrics_of_whole_showers(anycalo: Run, toy_file: Path, other_file: Path, tmp_path: Path) -> None:
+    words = ("evaluate", toy_file, other_file, "--bootstrap", 100, "--out", tmp_path / "report")
+    outcome = anycalo(*words)
+    assert outcome.code == 0
+    assert "Classifier AUC (boosted trees)" in outcome.out
+    written = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert {"auc", "fpd", "kpd", "precision", "recall", "density", "coverage"} <= set(written["metrics"])
+    assert 0.35 < written["metrics"]["auc"]["value"] < 0.65
 
 
 def test_samples_that_cannot_be_compared(refused: Refused, toy_file: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import report_toys
 
 from anycalo.errors import OutputError
-from anycalo.evaluate import OBSERVABLES
+from anycalo.evaluate import OBSERVABLES, MetricResult, SeparationResult
 from anycalo.report import figures, report, write_report
 from anycalo.report.report import number, ratio, render
 
@@ -47,8 +47,8 @@ def without_figures(monkeypatch):
     monkeypatch.setattr(figures, "as_uri", lambda *args, **kwargs: "data:image/png;base64,")
 
 
-def table(page):
-    body = page[page.index('id="results"') :]
+def table(page, name="results"):
+    body = page[page.index(f'id="{name}"') :]
     body = body[body.index("<tbody>") : body.index("</tbody>")]
     cells = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", body)]
     return [[html.unescape(re.sub("<[^>]*>", "", cell)) for cell in row] for row in cells]
@@ -299,3 +299,36 @@ def test_in_a_browser_the_table_is_there_and_nothing_sticks_out(page, evaluation
 def test_in_a_browser_what_sticks_out_would_be_seen(page, tmp_path):
     (tmp_path / "frame.html").write_text(framed(page, 390, '<div style="width: 600px">wide</div>'), "utf-8")
     assert int(re.search(r'data-width="(\d+)"', report_toys.browse(tmp_path / "frame.html", tmp_path / "profile"))[1]) > 390
+
+
+def metric(name, title, ratio, group="features", **values):
+    given = {"value": 0.61, "ci": (0.58, 0.64), "floor": 0.5, "floor_range": (0.47, 0.53), "unit": ""} | values
+    return MetricResult(name=name, title=title, group=group, sees="what <differs>", ratio=ratio, **given)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_metrics_of_whole_showers_have_their_tables(evaluation, truth, fast):
+    metrics = {
+        "auc": metric("auc", "Classifier AUC", 9.1, "classifier"),
+        "fpd": metric("fpd", "Fréchet physics distance", 0.4, value=math.nan),
+        "angle": metric("angle", "Error of the direction", 2.0, "angles", unit="rad"),
+    }
+    separations = {"response": SeparationResult(title="Response over its mean", separation=0.0123, separation_floor=0.004)}
+    page = render(dataclasses.replace(evaluation, metrics=metrics, calochallenge=separations), truth, fast)
+    rows = table(page, "correlations")
+    assert [row[0] for row in rows] == ["Classifier AUC", "Fréchet physics distance"]
+    assert rows[0][1:] == ["0.610", "0.580 – 0.640", "0.500", "0.470 – 0.530", "9.10"]
+    assert "what &lt;differs&gt;" in page
+    assert rows[1][1] == "–"
+    assert [row[0] for row in table(page, "angles")] == ["Error of the direction [rad]"]
+    assert table(page, "calochallenge") == [["Response over its mean", "0.0123", "0.00400"]]
+    assert table(page, "caloclouds3")[0][0] == "Total energy"
+    # The summary of ten seconds names the classifier, in the colour of its ratio.
+    assert '<b id="auc">0.61</b> (0.58 to 0.64); truth against truth gives 0.47 to 0.53' in page
+    dots = re.findall(r'class="dot" style="background: ([^"]*)"', page[page.index('id="correlations"') :])
+    assert dots[:2] == [figures.BAD, figures.GOOD]
+
+
+def test_without_metrics_there_are_no_tables_of_them(page):
+    for words in ('id="correlations"', 'id="angles"', 'id="auc"', 'id="calochallenge"'):
+        assert words not in page

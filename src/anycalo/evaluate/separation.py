@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +22,7 @@ from anycalo.evaluate.clue import ClueSettings, clue
 from anycalo.evaluate.resampling import match
 from anycalo.geometry import Detector
 from anycalo.geometry.derived import moliere_radius_mm
-from anycalo.readout import Cells, read_out
+from anycalo.readout import Cells, cell_index, read_out
 from anycalo.showers import Incident, Showers
 
 MAX_SPREAD_RAD = 0.02
@@ -39,6 +40,7 @@ class PairSettings:
         max_distance_mm: distances are uniform from 0 to this.
         n_bins: bins of the distance.
         density_radius_rm, seed_distance_rm, outlier_distance_rm: CLUE's distances in Molière radii of the detector.
+        density_radius_cells, seed_distance_cells: the least that the first two may be, in widths of a cell.
         min_density_share: CLUE's smallest density of a seed, over the energy of all cells.
         min_energy_share: a cluster below this share of the energy of all cells is not a photon.
     """
@@ -49,6 +51,8 @@ class PairSettings:
     density_radius_rm: float = 0.35
     seed_distance_rm: float = 0.5
     outlier_distance_rm: float = 2.0
+    density_radius_cells: float = 1.1
+    seed_distance_cells: float = 1.6
     min_density_share: float = 0.04
     min_energy_share: float = 0.08
 
@@ -61,11 +65,11 @@ class PairSettings:
 
     def clue(self, detector: Detector, energy_mev: float) -> ClueSettings:
         """CLUE's parameters for one event."""
-        radius = moliere_radius_mm(detector)
+        radius, cell = moliere_radius_mm(detector), cell_width_mm(detector)
         return ClueSettings(
-            density_radius=self.density_radius_rm * radius,
+            density_radius=max(self.density_radius_rm * radius, self.density_radius_cells * cell),
             min_density=self.min_density_share * energy_mev,
-            seed_distance=self.seed_distance_rm * radius,
+            seed_distance=max(self.seed_distance_rm * radius, self.seed_distance_cells * cell),
             outlier_distance=self.outlier_distance_rm * radius,
         )
 
@@ -273,6 +277,20 @@ def overlay(showers: Showers, first: np.ndarray, second: np.ndarray, half_mm: np
         energy_mev=joined("energy_mev")[order],
         provenance=showers.provenance,
     )
+
+
+@lru_cache(maxsize=32)
+def cell_width_mm(detector: Detector) -> float:
+    """Width of the cells around the axis, of the coarsest layer: that of those crossed by lines along x and y."""
+    reach = 4 * moliere_radius_mm(detector)
+    along = np.linspace(-reach, reach, 2001)
+    aside = np.full(len(along), reach / 1000)  # off the axis, where the sectors of a polar readout meet
+    widths = []
+    for readout in dict.fromkeys(layer.readout for layer in detector.layers):
+        for x, y in ((along, aside), (aside, along)):
+            cells = cell_index(readout, detector.size_mm, x, y)
+            widths.append(2 * reach / max(1, len(np.unique(cells[cells >= 0]))))
+    return max(widths)
 
 
 def project(cells: Cells, incident: Incident) -> tuple[np.ndarray, np.ndarray]:
