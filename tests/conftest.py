@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from anycalo.errors import SimulationError
 from anycalo.geometry import Detector
 from anycalo.simulate import find_data
 from samples import SMALL
+
+# The same examples on every machine, and no verdict on how fast a busy one makes them.
+settings.register_profile("anycalo", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("anycalo")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
