@@ -33,8 +33,8 @@ MIN_SHOWERS = 200
 """Fewest showers of a sample; with fewer, nothing would be found in its halves."""
 N_HALVES = 20
 """Pairs of halves behind a distance on features, and as many behind its floor."""
-N_BOOSTED = 5
-"""Pairs of Geant4 halves behind the floor of the boosted trees."""
+N_BOOSTED = 3
+"""Pairs of Geant4 halves behind the spread of the boosted trees' floor."""
 _NORMAL_95 = 1.96
 
 
@@ -229,8 +229,9 @@ def feature_metrics(
                 into.setdefault(name, []).append(value)
         progress(1)
     for name, values in found.items():
-        # The unbiased distances vanish to first order for equal distributions: their spread is quadratic.
-        power = 2 if name in ("fpd", "kpd") else 1
+        # FPD vanishes to first order for equal distributions, and its spread falls with the square. So does that of KPD
+        # in the limit of many showers; before, single outliers make most of it, which fall with the first power.
+        power = 2 if name == "fpd" else 1
         spread = float(np.std(between[name], ddof=1)) * halves.factor**power
         half_width = _NORMAL_95 * float(np.std(values, ddof=1))
         value = float(np.mean(values))
@@ -242,9 +243,11 @@ def feature_metrics(
 
 def classifier_result(name: str, verdict: Verdict, floors: list[Verdict], halves: Halves) -> MetricResult:
     """A classifier's verdict beside those of the same classifier on Geant4 halves."""
-    low, high = np.quantile(verdict.draws, [0.025, 0.975])
-    spread = float(np.mean([f.draws.std(ddof=1) for f in floors])) * halves.factor
-    return result(METRICS[name], verdict.value, (float(low), float(high)), float(np.mean([f.value for f in floors])), spread)
+    spread = float(np.mean([f.spread for f in floors])) * halves.factor
+    # Showers that a classifier has not seen are of either kind with equal chance if both are Geant4: 0.5 is exact.
+    floor = 0.5 if name.startswith("auc") else float(np.mean([f.value for f in floors]))
+    half_width = _NORMAL_95 * verdict.spread
+    return result(METRICS[name], verdict.value, (verdict.value - half_width, verdict.value + half_width), floor, spread)
 
 
 def result(metric: Metric, value: float, ci: tuple[float, float], floor: float, spread: float) -> MetricResult:

@@ -113,9 +113,11 @@ def neural_classifier(
     area, found = float(auc(probability, whole, 1 - whole)[0]), float(divergence(whole, 1 - whole)[0])
     if not n_bootstrap:
         return Verdict(value=area, draws=np.empty(0)), Verdict(value=found, draws=np.empty(0))
+    areas = bootstrap_auc(probability, y_test, n_bootstrap, rng, matched=matched)
+    divergences = over_resamples(y_test, n_bootstrap, rng, divergence, matched=matched)
     return (
-        Verdict(value=area, draws=bootstrap_auc(probability, y_test, n_bootstrap, rng, matched=matched)),
-        Verdict(value=found, draws=over_resamples(y_test, n_bootstrap, rng, divergence, matched=matched)),
+        Verdict(value=area, draws=areas, spread=float(areas.std(ddof=1))),
+        Verdict(value=found, draws=divergences, spread=float(divergences.std(ddof=1))),
     )
 
 
