@@ -12,7 +12,8 @@ import pytest
 from anycalo.generate import generate
 from anycalo.geometry import Detector
 from anycalo.models import load_model
-from anycalo.showers import ShowerFile, Showers, locate
+from anycalo.showers import ShowerFile, Showers
+from anycalo.showers.samples import locate
 
 MODEL = Path(str(resources.files("anycalo.models"))) / "shipped" / "caloclouds-ild"
 
@@ -41,7 +42,7 @@ def test_the_reference_is_geant4_and_small() -> None:
 def test_the_model_agrees_with_the_reference_in_response_and_depth() -> None:
     """120 photons of each, same energies, fixed seed; four standard errors, so false alarms once in 10,000.
 
-    The must-fail twins: 3 % more energy, and showers one layer deeper.
+    The must-fail twins: 6 % more energy, and showers one layer deeper.
     """
     truth = Showers.open(locate("ild-photons-reference"), 0, 120)
     fast = generate(load_model("caloclouds-ild"), truth.detector, truth.incident, seed=11, batch_size=40)
@@ -53,7 +54,7 @@ def test_the_model_agrees_with_the_reference_in_response_and_depth() -> None:
         energy = showers.layer_energy_mev()
         return energy @ np.arange(showers.detector.n_layers) / energy.sum(axis=1)
 
-    for quantity, shifted in ((response, 1.03 * response(truth)), (mean_layer, mean_layer(truth) + 1)):
+    for quantity, shifted in ((response, 1.06 * response(truth)), (mean_layer, mean_layer(truth) + 1)):
         a, b = quantity(truth), quantity(fast)
         error = np.sqrt((a.var() + b.var()) / len(a))
         assert abs(a.mean() - b.mean()) < 4 * error

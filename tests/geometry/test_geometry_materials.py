@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from anycalo.errors import DetectorError
 from anycalo.geometry import CustomMaterial, Detector, Layer, Rectangular, Section, Slab, material
 from anycalo.geometry.fields import InvalidField
 from anycalo.geometry.materials import mass_fractions_of_atoms, nist_names
+from anycalo.simulate import find_data
 
 # Geant4 11.4.1: G4Material::GetRadlen [mm], and the least of G4EmCalculator::ComputeElectronicDEDX over muons of
 # 180 to 450 MeV [MeV/cm]. `test_geant4_agrees_today` makes the same numbers anew.
@@ -110,9 +110,14 @@ def test_values_are_those_of_the_review_of_particle_physics(name: str) -> None:
 
 @pytest.mark.geant4
 def test_geant4_agrees_today() -> None:
-    if find_spec("geant4_pybind") is None or not os.environ.get("G4LEDATA"):
-        pytest.skip("needs geant4_pybind and G4LEDATA, the low-energy tables of Geant4")
-    run = subprocess.run([sys.executable, "-c", _DEDX, *GEANT4], capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", _DEDX, *GEANT4],
+        env=os.environ | find_data(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     lines = [line for line in run.stdout.splitlines() if line.startswith("RESULT")]
     assert lines, run.stderr[-2000:]
     for name, (x0_mm, mip) in json.loads(lines[0].removeprefix("RESULT")).items():
