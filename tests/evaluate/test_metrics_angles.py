@@ -76,8 +76,8 @@ def test_what_has_no_axis_is_not_a_number(detector: Detector) -> None:
     view = _view(detector, incident, [(0, 3, 0, 0, 1), (0, 3, 5, 0, 1), *_line(detector, 2, _direction(0.0, 0.0))])
     errors = angle_errors(view)
     assert np.isnan(errors[:2]).all()  # one layer only, and no cell at all
-    assert errors[2, 0] == pytest.approx(0, abs=1e-9)
-    assert np.isnan(errors[2, 1])  # along the normal there is no azimuth
+    assert errors[2, 2] == pytest.approx(0, abs=1e-9)
+    assert np.isnan(errors[2, :2]).all()  # along the normal there is no azimuth, and no error of theta to both sides
 
 
 def test_a_worse_resolution_is_found_and_an_equal_one_is_not() -> None:

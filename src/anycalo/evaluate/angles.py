@@ -18,7 +18,7 @@ from anycalo.evaluate.view import View
 HOT_SHARE = 0.04
 """Share of the cells of a shower that counts as its most energetic."""
 MIN_ANGLE_RAD = 0.02
-"""The azimuth of particles closer to the normal than this means little and is left out."""
+"""Closer to the normal the azimuth means little, and the polar angle cannot err to both sides."""
 QUANTITIES = ("theta", "phi", "opening")
 SELECTIONS = ("all", "hot")
 _CONTAINED = 0.68
@@ -63,16 +63,18 @@ def angle_errors(view: View) -> np.ndarray:
     """Errors of the axis in theta, phi and in all [rad], with all and with the hot cells, shape (B, 6).
 
     theta is the angle to the normal and its error signed, phi the azimuth and its error signed and within half a
-    turn (not a number below `MIN_ANGLE_RAD`), the opening the angle between axis and particle.
+    turn, the opening the angle between axis and particle. Of particles below `MIN_ANGLE_RAD` only the opening
+    has a meaning; the others are not a number.
     """
     direction = view.incident.direction.astype(np.float64)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     columns = []
     for share in (1.0, HOT_SHARE):
         axis = shower_axis(view, share)
-        theta = _theta(axis) - _theta(direction)
+        inclined = _theta(direction) >= MIN_ANGLE_RAD
+        theta = np.where(inclined, _theta(axis) - _theta(direction), np.nan)
         phi = np.arctan2(axis[:, 1], axis[:, 0]) - np.arctan2(direction[:, 1], direction[:, 0])
-        phi = np.where(_theta(direction) >= MIN_ANGLE_RAD, (phi + np.pi) % (2 * np.pi) - np.pi, np.nan)
+        phi = np.where(inclined, (phi + np.pi) % (2 * np.pi) - np.pi, np.nan)
         # The sine is accurate where the cosine is flat.
         opening = np.arctan2(np.linalg.norm(np.cross(axis, direction), axis=1), (axis * direction).sum(axis=1))
         columns += [theta, phi, opening]
@@ -128,7 +130,7 @@ def _metric(selection: str, quantity: str, statistic: str) -> Metric:
         title=f"Error of the {what} from {cells}, {'median' if statistic == 'median' else '68% containment'}",
         unit="rad",
         group="angles",
-        sees="the shape of single showers along their axis, as a reconstruction of the direction uses it",
+        sees="how single showers lean and clump",
     )
 
 

@@ -97,15 +97,16 @@ def kernel_mmd(x: np.ndarray, y: np.ndarray, degree: int = DEGREE) -> float:
     MMD² = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_ij k(x_i, y_j)
 
     Args:
-        x: features, shape (N, F).
+        x: features, shape (N, F); in float32 twice as fast, and precise enough.
         y: features, shape (M, F).
         degree: of the polynomial.
     """
     within = []
     for z in (x, y):
         kernel = _kernel(z, z, degree)
-        within.append((kernel.sum() - np.trace(kernel)) / (len(z) * (len(z) - 1)))
-    return float(within[0] + within[1] - 2 * _kernel(x, y, degree).mean())
+        diagonal = np.trace(kernel, dtype=np.float64)
+        within.append((kernel.sum(dtype=np.float64) - diagonal) / (len(z) * (len(z) - 1)))
+    return float(within[0] + within[1] - 2 * _kernel(x, y, degree).mean(dtype=np.float64))
 
 
 def kpd(
