@@ -64,3 +64,8 @@ def toy() -> Callable[..., Showers]:
 @pytest.fixture(scope="session")
 def detector() -> Detector:
     return small_detector()
+
+
+@pytest.fixture(scope="session")
+def thicker_detector() -> Detector:
+    return small_detector(tungsten_mm=6.1)

@@ -186,11 +186,9 @@ def test_other_fractions_of_particles_are_warned_about(toy) -> None:
     assert any("fractions of electron, gamma differ" in w for w in _quick(truth, fast).warnings)
 
 
-def test_samples_that_cannot_be_compared_are_refused(toy, truth, twin) -> None:
-    from conftest import small_detector
-
+def test_samples_that_cannot_be_compared_are_refused(toy, truth, twin, thicker_detector) -> None:
     with pytest.raises(EvaluationError, match=r"differ in 2 lines .*thickness_mm"):
-        evaluate(truth, toy(50, 1, detector=small_detector(tungsten_mm=6.1)))
+        evaluate(truth, toy(50, 1, detector=thicker_detector))
     with pytest.raises(EvaluationError, match=r"truth particles are gamma and the fast ones electron; .*--like"):
         evaluate(truth, toy(50, 1, incident=Incident("electron", energy_mev=np.full(50, 2000.0))))
     with pytest.raises(EvaluationError, match="the fast sample has 9 showers; expected at least 10"):

@@ -38,8 +38,8 @@ def evaluate(
         fast: Showers to judge, of the same detector and particles.
         out: The folder to write: index.html for people and results.json for machines.
         floor: More Geant4 showers, independent of the reference, for a more precise floor.
-        metrics: Of whole showers, beside the observables: quick; all adds the neural classifiers, which take minutes on a
-            GPU and hours without; none.
+        metrics: Of whole showers, beside the observables: quick; all adds the neural classifiers, which take minutes, with
+            many cells and no GPU hours; none.
         seed: Of the random divisions and the bootstrap.
         bootstrap: Resamples behind every interval.
         overwrite: Replace the report in a folder that exists.

@@ -50,8 +50,8 @@ def evaluate(
         truth: Geant4 showers, the reference of every scale and bin.
         fast: showers to judge, of the same detector and particles.
         floor: more Geant4 showers, independent of truth.
-        metrics: of whole showers, beside the observables: `quick`, `all` (the neural classifiers too, which take minutes
-            on a GPU and hours without) or `none`.
+        metrics: of whole showers, beside the observables: `quick`, `all` (the neural classifiers too, which take minutes,
+            with many cells and no GPU hours) or `none`.
         seed: at least 0, of the divisions and the bootstrap; the same seed gives the same result.
         n_bootstrap: bootstrap resamples of whole showers behind every interval.
         progress: called with the steps done and their total.
