@@ -116,10 +116,15 @@ def test_a_few_showers(anycalo: Run, refused: Refused, small_file: Path, tmp_pat
 @pytest.mark.slow
 def test_interrupted_and_resumed(anycalo: Run, small_file: Path, tmp_path: Path) -> None:
     """Ctrl-C says what is kept; the same command finishes, with the showers of a run that was left alone."""
-    words = ["simulate", str(small_file), "-n", "48", "--energy", "12GeV", "--workers", "1", "--out"]
+    words = ["simulate", str(small_file), "-n", "48", "--energy", "5GeV", "--workers", "1", "--out"]
     out = tmp_path / "a.h5"
     process = subprocess.Popen(
-        [sys.executable, "-m", "anycalo", *words, str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "anycalo", *words, str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background of a shell are deaf to SIGINT, and so would this be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while (
