@@ -113,7 +113,6 @@ class ShowerWriter:
         self._columns["offsets"].append(np.zeros(1, dtype=np.int64))
         self.provenance = {**provenance, "compact": True} if compact else dict(provenance)
         self._file.attrs["detector"] = detector.to_toml()
-        self._file.attrs["provenance"] = json.dumps(self.provenance)
         self._file.attrs["version"] = VERSION
 
     def append(self, showers: Showers) -> None:
@@ -151,7 +150,7 @@ class ShowerWriter:
         """Finish the file and give it its name."""
         for column in self._columns.values():
             column.finish()
-        # Again, for who writes may have learnt more in the meantime.
+        # Not before: who writes may have learnt more in the meantime.
         self._file.attrs["provenance"] = json.dumps(self.provenance)
         # The format attribute comes last: a file that lacks it was never finished.
         self._file.attrs["format"] = FORMAT

@@ -23,6 +23,7 @@ from anycalo.showers import Beam, Incident, ShowerFile, Showers, ShowerWriter, c
 from anycalo.simulate.environment import find_data
 from anycalo.simulate.points import merge_steps, shower_seed
 from anycalo.simulate.settings import PHYSICS, Settings
+from anycalo.version import __version__
 
 _SHARD_GEV = 1000.0  # about a quarter of a minute of one core: what an interruption can cost
 
@@ -124,8 +125,6 @@ def _shard(parts: Path, k: int) -> Path:
 
 
 def _provenance(request: Request, version: str, command: str) -> dict[str, Any]:
-    from anycalo.version import __version__
-
     described = request.to_dict()
     del described["detector"]
     return {
@@ -139,23 +138,34 @@ def _provenance(request: Request, version: str, command: str) -> dict[str, Any]:
     }
 
 
+def claim(record: Path, request: dict[str, Any]) -> list[str]:
+    """Record in a folder what it is for, or compare with what is recorded there.
+
+    Args:
+        record: the file; its folder is made where there is none.
+        request: JSON values.
+
+    Returns:
+        The keys in which an earlier record differs: none where the folder is, or now becomes, of this request.
+    """
+    if record.exists():
+        found = json.loads(record.read_text())
+        return [key for key in {**request, **found} if found.get(key) != request.get(key)]
+    record.parent.mkdir(parents=True, exist_ok=True)
+    temporary = record.with_name(f".{record.name}.tmp")
+    temporary.write_text(json.dumps(request, indent=1))
+    os.replace(temporary, record)
+    return []
+
+
 def _open_parts(out: Path, request: Request) -> Path:
     """The folder of shards, checked to be of this very request."""
     parts = out.with_name(out.name + ".parts")
-    record = parts / "request.json"
-    if record.exists():
-        found = json.loads(record.read_text())
-        if found != request.to_dict():
-            differing = [k for k, v in request.to_dict().items() if found.get(k) != v]
-            raise OutputError(
-                f"{parts} holds parts of another production: {', '.join(differing)} differ. "
-                "Repeat that command to finish it, remove the folder, or choose another name."
-            )
-    else:
-        parts.mkdir(parents=True, exist_ok=True)
-        temporary = parts / ".request.tmp"
-        temporary.write_text(json.dumps(request.to_dict(), indent=1))
-        os.replace(temporary, record)
+    if differing := claim(parts / "request.json", request.to_dict()):
+        raise OutputError(
+            f"{parts} holds parts of another production: {', '.join(differing)} differ. "
+            "Repeat that command to finish it, remove the folder, or choose another name."
+        )
     for leftover in parts.glob(".shard-*.tmp"):
         leftover.unlink()
     return parts

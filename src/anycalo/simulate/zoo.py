@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 from anycalo.errors import OutputError, SimulationError
 from anycalo.geometry import Zoo
 from anycalo.showers import Beam
 from anycalo.simulate.environment import find_data
-from anycalo.simulate.production import simulate
+from anycalo.simulate.production import claim, simulate
 from anycalo.simulate.settings import Settings
 
 
@@ -109,23 +110,16 @@ def simulate_zoo(
     return out
 
 
-def _claim(out: Path, request: dict[str, object]) -> None:
+def _claim(out: Path, request: dict[str, Any]) -> None:
     """Make the folder, or check that it is of this very production."""
     record = out / "zoo.json"
-    if record.exists():
-        found = json.loads(record.read_text())
-        if found != request:
-            differing = [k for k, v in request.items() if found.get(k) != v]
-            raise OutputError(
-                f"{out} holds another production: {', '.join(differing)} differ. Choose another folder or repeat that command."
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not record.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists and is not a production of a zoo; choose another folder")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        temporary = out / ".zoo.tmp"
-        temporary.write_text(json.dumps(request, indent=1))
-        os.replace(temporary, record)
+        differing = claim(record, request)
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error
+    if differing:
+        raise OutputError(
+            f"{out} holds another production: {', '.join(differing)} differ. Choose another folder or repeat that command."
+        )
