@@ -83,7 +83,7 @@ def test_an_unaware_path_knows_no_sizes() -> None:
 
 
 def test_other_readouts_are_refused() -> None:
-    with pytest.raises(ModelError, match="hexagons.*'edges'"):
+    with pytest.raises(ModelError, match=r"hexagons.*'edges'"):
         spiral_path(Hexagonal(pitch_mm=5.0), (100.0, 100.0), window=1)
     with pytest.raises(ModelError, match="without wafers"):
         spiral_path(Rectangular(pitch_mm=(5.0, 5.0), wafer_cells=(4, 4)), (100.0, 100.0), window=1)

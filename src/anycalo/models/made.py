@@ -121,7 +121,7 @@ class CellNetwork(nn.Module):
         self.place_spread.copy_(torch.where(square > 1e-6, square, torch.ones_like(square)).sqrt())
 
     def _factors(self, places: Places) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """u (D, R), v (D, R) and the bias (D, H) of each masked layer."""
+        """For each masked layer u (D, R), v (D, R) and the bias (D, H)."""
         r = self.read[0].weight.shape[0]  # type: ignore[union-attr,index]
         embedded = self.embedding((places.place - self.place_mean) / self.place_spread)
         factors = []
@@ -157,7 +157,7 @@ class CellNetwork(nn.Module):
         return h
 
     def log_likelihood(self, classes: Tensor, places: Places, condition: Tensor) -> Tensor:
-        """ln p of each cell given those before it, (B, D).
+        """Log-probability of each cell given those before it, (B, D).
 
         Args:
             classes: int64 (B, D), in the order of the path.

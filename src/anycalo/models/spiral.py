@@ -22,7 +22,8 @@ def spiral(columns: int, rows: int, start: tuple[int, int]) -> np.ndarray:
     """Cell numbers, `row * columns + column`, in spiral order: a permutation of shape (columns * rows,).
 
     Args:
-        columns, rows: of the grid.
+        columns: of the grid.
+        rows: of the grid.
         start: column and row of the first cell.
 
     Raises:
