@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from anycalo.errors import ModelError
+from anycalo.models.pointwise import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +85,13 @@ class Denoiser(nn.Module):
         self.network = network
         self.schedule = schedule
 
-    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """The expected clean data given noisy data.
 
         Args:
             x: noisy data, (P, F).
             sigma: noise level, (P,), or a scalar for all.
-            condition: (P, C).
+            condition: (P, C), or whatever the network takes for it.
         """
         data = self.schedule.sigma_data
         total = sigma**2 + data**2

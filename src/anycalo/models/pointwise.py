@@ -10,11 +10,38 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from anycalo.errors import ModelError
+
+
+class Rows(NamedTuple):
+    """Conditions shared by points: row `row[p]` of `table` is that of point p.
+
+    What depends on the condition alone is then computed once a row, not once a point, as long as the time is one for all.
+
+    Args:
+        table: (R, C).
+        row: (P,), from 0 to R - 1.
+    """
+
+    table: Tensor
+    row: Tensor
+
+
+Condition = Tensor | Rows
+
+
+def extended(condition: Condition, more: Tensor) -> Condition:
+    """The condition with further features: (K,) for all, or (P, K)."""
+    if isinstance(condition, Rows):
+        if more.ndim == 1:
+            return Rows(torch.cat([condition.table, more.expand(len(condition.table), -1)], dim=-1), condition.row)
+        condition = condition.table[condition.row]
+    return torch.cat([condition, more.expand(*condition.shape[:-1], more.shape[-1])], dim=-1)
 
 
 class ContextSquash(nn.Module):
@@ -34,6 +61,11 @@ class ContextSquash(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(..., inputs), (..., context) -> (..., outputs)."""
         return torch.addcmul(self.shift(context), self.linear(x), torch.sigmoid(self.gate(context)))
+
+    def forward_rows(self, x: Tensor, context: Tensor, row: Tensor) -> Tensor:
+        """(P, inputs), (R, context), (P,) -> (P, outputs): the same with context[row], for which it costs less."""
+        shift, gate = self.shift(context), torch.sigmoid(self.gate(context))
+        return torch.addcmul(shift.index_select(0, row), self.linear(x), gate.index_select(0, row))
 
 
 class FourierTime(nn.Module):
@@ -102,12 +134,18 @@ class Pointwise(nn.Module):
         self.layers = nn.ModuleList(ContextSquash(a, b, context) for a, b in pairwise(sizes))
         self.negative_slope = config.negative_slope
 
-    def forward(self, x: Tensor, time: Tensor, condition: Tensor) -> Tensor:
-        """(P, F), (P,) or (), (P, C) -> (P, F)."""
+    def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        """(P, F), (P,) or (), (P, C) or a table and rows -> (P, F)."""
         embedding = self.time(time)
+        row = None
+        if isinstance(condition, Rows):
+            if time.ndim:
+                condition = condition.table[condition.row]
+            else:
+                condition, row = condition
         context = torch.cat([embedding.expand(*condition.shape[:-1], embedding.shape[-1]), condition], dim=-1)
-        *inner, last = self.layers
-        for layer in inner:
-            x = nn.functional.leaky_relu(layer(x, context), self.negative_slope)
-        out: Tensor = last(x, context)
-        return out
+        for layer in self.layers:
+            x = layer(x, context) if row is None else layer.forward_rows(x, context, row)
+            if layer is not self.layers[-1]:
+                x = nn.functional.leaky_relu(x, self.negative_slope)
+        return x

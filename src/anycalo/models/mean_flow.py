@@ -1,0 +1,172 @@
+"""MeanFlow: a network that gives the mean velocity of the flow between two times (arXiv 2505.13447, 2512.02012).
+
+u(z, r, t) is the mean velocity of the linear path on the way from t down to r, so that z_r = z_t - (t - r) u(z_t, r, t), and
+one evaluation with r = 0 and t = 1 makes data of noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from anycalo.errors import ModelError
+from anycalo.models.edm import Denoiser
+from anycalo.models.objectives import mean_flow_loss
+from anycalo.models.paths import linear_point, velocity_from_denoiser
+from anycalo.models.pointwise import Condition, extended
+from anycalo.models.solvers import along
+from anycalo.models.starts import StartConfig
+
+GAP_FEATURES = 12
+_SMALLEST_SIGMA, _LARGEST_SIGMA = 0.002, 80.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanFlowConfig:
+    """Settings of MeanFlow.
+
+    Args:
+        different: fraction of the examples with r below t; the others are flow matching.
+        times: `uniform` or `log-normal` (both times a logistic of normal numbers, as published).
+        time_mean, time_std: of those normal numbers.
+        power: of the adaptive weight; 1 as published, 0 for none.
+        velocity: what u is regressed on and differentiated along: `conditional`, e - x for both, as published;
+            `predicted`, e - x and u(z, t, t), the improved form; `teacher`, the velocity of the denoiser for both.
+        teacher_start: whether the network begins with the denoiser's weights.
+        start: a learned start; the standard normal where there is none.
+        physics_weight: of the physics-informed term; 0 for none.
+        physics_showers: showers of a batch that are generated for it.
+    """
+
+    different: float = 0.75
+    times: str = "uniform"
+    time_mean: float = -0.4
+    time_std: float = 1.0
+    power: float = 0.0
+    velocity: str = "teacher"
+    teacher_start: bool = True
+    start: StartConfig | None = None
+    physics_weight: float = 0.0
+    physics_showers: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.different <= 1:
+            raise ModelError(f"different is {self.different!r}; expected a fraction from 0 to 1")
+        if self.times not in ("uniform", "log-normal"):
+            raise ModelError(f"times is {self.times!r}; expected 'uniform' or 'log-normal'")
+        if self.velocity not in ("conditional", "predicted", "teacher"):
+            raise ModelError(f"velocity is {self.velocity!r}; expected 'conditional', 'predicted' or 'teacher'")
+        if self.velocity == "teacher" and self.start is not None:
+            raise ModelError(
+                "velocity is 'teacher' and there is a learned start; expected 'predicted' or 'conditional': the denoiser knows"
+                " the way from the standard normal alone"
+            )
+        if not self.time_std > 0 or self.power < 0 or self.physics_weight < 0 or self.physics_showers < 1:
+            raise ModelError(
+                f"time_std is {self.time_std!r}, power {self.power!r}, physics_weight {self.physics_weight!r} and"
+                f" physics_showers {self.physics_showers!r}; expected above 0, at least 0, at least 0 and at least 1"
+            )
+
+    def draw_times(self, normal: Tensor) -> tuple[Tensor, Tensor]:
+        """r <= t, (B,) each, from three normal numbers an example: two times, and whether they differ."""
+        two = normal[:, :2]
+        if self.times == "uniform":
+            two = torch.special.ndtr(two)
+        else:
+            two = torch.sigmoid(self.time_mean + self.time_std * two)
+        t, r = two.max(dim=1).values, two.min(dim=1).values
+        same = torch.special.ndtr(normal[:, 2]) >= self.different
+        return torch.where(same, t, r), t
+
+
+class AverageVelocity(nn.Module):
+    """u(z, r, t) around a network F(x, time, condition) preconditioned as an EDM denoiser is.
+
+    With data of spread d, a start of spread a and n^2 = a^2 t^2 + d^2 (1 - t)^2, the best linear guess of e - x is
+    z (a^2 t - d^2 (1 - t)) / n^2 and what is left has spread a d / n:
+
+        u(z, r, t) = z (a^2 t - d^2 (1 - t)) / n^2 - (a d / n) F(z / n, ln(a t / (1 - t)) / 4, (condition, t - r)).
+
+    For a = 1 and r = t this is exactly the velocity of the EDM denoiser with the network F. The features of t - r are
+    0 at r = t, and their weights begin at 0, so that a network with a denoiser's weights begins as its velocity.
+
+    Args:
+        network: F, whose condition has `GAP_FEATURES` more than given to `forward`.
+        data_spread, start_spread: d and a.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, network: nn.Module, *, data_spread: float, start_spread: float = 1.0) -> None:
+        super().__init__()
+        self.network = network
+        self.data_spread, self.start_spread = data_spread, start_spread
+        self.register_buffer("frequencies", torch.pi * torch.arange(1, GAP_FEATURES // 2 + 1) / 2)
+
+    def forward(self, z: Tensor, r: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Mean velocity from r to t.
+
+        Args:
+            z: states at t, (P, F).
+            r, t: times, (P,), or scalars.
+            condition: (P, C), or a table and rows.
+        """
+        a, d, s = self.start_spread, self.data_spread, 1 - t
+        size = (a**2 * t**2 + d**2 * s**2).sqrt()
+        angle = (t - r)[..., None] * self.frequencies
+        gap = torch.cat([angle.sin(), angle.cos() - 1], dim=-1)
+        noise = (a * t / s.clamp_min(1e-6)).clamp(_SMALLEST_SIGMA, _LARGEST_SIGMA).log() / 4
+        told = extended(condition, gap)
+        linear = along((a**2 * t - d**2 * s) / size**2, z) * z
+        out: Tensor = linear - along(a * d / size, z) * self.network(z / along(size, z), noise, told)
+        return out
+
+    @torch.no_grad()
+    def adopt(self, network: nn.Module) -> None:
+        """Take over the weights of a network whose condition lacks the features of t - r; theirs are set to 0."""
+        own = self.network.state_dict()
+        for name, tensor in network.state_dict().items():
+            if own[name].shape == tensor.shape:
+                own[name].copy_(tensor)
+            else:
+                own[name].zero_()[:, : tensor.shape[1]] = tensor
+
+
+def average_velocity_loss(
+    average: AverageVelocity,
+    config: MeanFlowConfig,
+    x: Tensor,
+    e: Tensor,
+    condition: Tensor,
+    normal: Tensor,
+    teacher: Denoiser,
+) -> Tensor:
+    """The objective of MeanFlow for points.
+
+    Args:
+        average: u.
+        config: settings.
+        x: clean data, (P, F).
+        e: where each starts, (P, F).
+        condition: (P, C).
+        normal: (P, 3), for the times.
+        teacher: an EDM denoiser, for `velocity = "teacher"`.
+    """
+    r, t = config.draw_times(normal)
+    z = linear_point(x, e, t)
+    u = partial(_bound, average, condition)
+    v, tangent = e - x, None
+    with torch.no_grad():
+        if config.velocity == "teacher":
+            v = velocity_from_denoiser(lambda x, sigma: teacher(x, sigma, condition))(z, t)
+        elif config.velocity == "predicted":
+            tangent = u(z, t, t)
+    return mean_flow_loss(u, z, v, r, t, tangent=tangent, power=config.power)
+
+
+def _bound(average: AverageVelocity, condition: Condition, z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+    out: Tensor = average(z, r, t, condition)
+    return out
