@@ -30,9 +30,9 @@ def test_a_right_model_is_at_the_floor_and_a_wrong_one_is_not(
 ) -> None:
     held_out = toy_showers(small_detector, 80, 5)
     pretend(monkeypatch, 1.0)
-    right = validation.held_out_distances(None, held_out)  # type: ignore[arg-type]
+    right = validation.held_out_distances(None, [held_out])  # type: ignore[arg-type]
     pretend(monkeypatch, 1.5)
-    wrong = validation.held_out_distances(None, held_out)  # type: ignore[arg-type]
+    wrong = validation.held_out_distances(None, [held_out])  # type: ignore[arg-type]
     assert 0.5 < right["ratio_to_floor"] < 2
     assert wrong["ratio_to_floor"] > 1.5 * right["ratio_to_floor"]
     assert wrong["ratio_of_radial_profile"] > 3
@@ -46,8 +46,8 @@ def test_a_model_that_makes_nothing_yet_is_no_reason_to_stop(small_detector: Det
 
     monkeypatch.setattr(validation, "generate", generate)
     with pytest.warns(RuntimeWarning, match="no distances to held-out showers yet: no physical shower"):
-        assert validation.held_out_distances(None, toy_showers(small_detector, 60, 5)) == {}  # type: ignore[arg-type]
+        assert validation.held_out_distances(None, [toy_showers(small_detector, 60, 5)]) == {}  # type: ignore[arg-type]
 
 
 def test_too_few_showers_say_nothing(small_detector: Detector) -> None:
-    assert validation.held_out_distances(None, toy_showers(small_detector, 49, 5)) == {}  # type: ignore[arg-type]
+    assert validation.held_out_distances(None, [toy_showers(small_detector, 49, 5)]) == {}  # type: ignore[arg-type]

@@ -28,8 +28,8 @@ def model(small_detector: Detector) -> CaloClouds:
     )
     showers = toy_showers(small_detector, 300, seed=1)
     torch.manual_seed(0)
-    model = CaloClouds(config, Domain.of(showers))
-    model.stages(showers[:250], showers[250:], seed=1)
+    model = CaloClouds(config, Domain.of([showers]))
+    model.stages([showers[:250]], [showers[250:]], seed=1)
     return model
 
 

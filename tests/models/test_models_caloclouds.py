@@ -30,8 +30,8 @@ def fitted(detector: Detector, **changes: object) -> CaloClouds:
     config = CaloCloudsConfig(flow=SMALL_FLOW, network=SMALL_NETWORK, steps=4, **changes)  # type: ignore[arg-type]
     showers = toy_showers(detector, 400, seed=1, max_angle_rad=0.4)
     torch.manual_seed(0)
-    model = CaloClouds(config, Domain.of(showers))
-    model.stages(showers[:350], showers[350:], seed=1)
+    model = CaloClouds(config, Domain.of([showers]))
+    model.stages([showers[:350]], [showers[350:]], seed=1)
     return model.eval()
 
 

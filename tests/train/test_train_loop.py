@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ def test_a_run_leaves_a_model_a_log_and_a_picture(data: Showers, tmp_path: Path)
     calls: list[tuple[int, int]] = []
     asked: list[Model] = []
 
-    def validate(model: Model, held_out: Showers) -> dict[str, float]:
+    def validate(model: Model, held_out: Sequence[Showers]) -> dict[str, float]:
         asked.append(model)
         return {"distance": float(len(asked))}
 
@@ -77,7 +77,7 @@ def test_a_run_leaves_a_model_a_log_and_a_picture(data: Showers, tmp_path: Path)
     card = loaded.card
     assert card["metrics"]["distance"] == 2.0
     assert card["metrics"]["flow_loss"] == min(float(e["validation"]) for e in entries[:3])  # type: ignore[arg-type]
-    assert card["data"]["sha256"] == data_digest(data)
+    assert card["data"]["sha256"] == data_digest([data])
     assert card["data"]["showers"] + card["data"]["validation_showers"] == 200
     assert loaded.domain.energy_mev[0] >= 1e3
     # The same call again finds the run finished and trains nothing.
@@ -157,7 +157,7 @@ def test_two_processes_are_one_with_the_same_batch(data: Showers, tmp_path: Path
     subprocess.run([*launch, *command(tmp_path, data, chosen, "two", 0)], check=True, env=environment, capture_output=True)
     one = train(chosen, Showers.open(tmp_path / "data.h5"), tmp_path / "one")
     two = load_model(tmp_path / "two")
-    untrained, _, _ = build(chosen, Showers.open(tmp_path / "data.h5"))
+    untrained, _, _ = build(chosen, [Showers.open(tmp_path / "data.h5")])
     moved = []
     for name, parameter in one.named_parameters():
         torch.testing.assert_close(dict(two.named_parameters())[name], parameter, atol=2e-4, rtol=2e-3)
@@ -245,7 +245,7 @@ def test_a_trained_model_beats_its_untrained_twin(small_detector: Detector, tmp_
     data = toy_showers(small_detector, 1000, seed=5)
     truth = toy_showers(small_detector, 400, seed=6)
     trained = train(chosen, data, tmp_path / "run")
-    untrained, _, _ = build(chosen, data)
+    untrained, _, _ = build(chosen, [data])
 
     def apart(fast: Showers, values: Callable[[Showers], np.ndarray]) -> float:
         """Largest difference of the cumulative distributions, averaged over layers."""

@@ -59,6 +59,10 @@ def _convert(hint: Any, value: Any, *, where: str, error: type[AnyCaloError]) ->
         return tuple(
             _convert(k, v, where=f"{where}[{i}]", error=error) for i, (k, v) in enumerate(zip(kinds, value, strict=True))
         )
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise error(f"{where} is {value!r}; expected a table")
+        return {k: _convert(arguments[1], v, where=f"{where}.{k}", error=error) for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

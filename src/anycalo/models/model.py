@@ -10,8 +10,8 @@ import os
 import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from anycalo.errors import ModelError, OutputError
 from anycalo.geometry import Detector
+from anycalo.geometry.descriptors import descriptor_ranges
 from anycalo.models.config import from_table, to_table
 from anycalo.models.noise import Noise
 from anycalo.showers import Incident, Showers
@@ -41,34 +42,55 @@ class Domain:
         particles: names.
         energy_mev: lowest and highest incident energy.
         max_angle_rad: largest angle to the normal of the front face.
-        detectors: the detectors seen, as TOML texts.
+        detectors: the detector seen, as TOML text, where there was one; none where there were several.
+        n_detectors: how many there were.
+        ranges: lowest and highest value of every descriptor (`anycalo.geometry.descriptors`) over several detectors.
     """
 
     particles: tuple[str, ...]
     energy_mev: tuple[float, float]
     max_angle_rad: float
     detectors: tuple[str, ...]
+    n_detectors: int = 1
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @staticmethod
-    def of(showers: Showers) -> Domain:
+    def of(showers: Sequence[Showers]) -> Domain:
         """The domain that these showers span."""
-        energy = showers.incident.energy_mev
+        ranges: dict[str, tuple[float, float]] = {}
+        detectors = list(dict.fromkeys(batch.detector for batch in showers))
+        several = len(detectors) > 1
+        for detector in detectors if several else ():
+            for name, (low, high) in descriptor_ranges(detector).items():
+                lowest, highest = ranges.get(name, (low, high))
+                ranges[name] = (min(low, lowest), max(high, highest))
         return Domain(
-            particles=tuple(sorted(showers.incident.particles)),
-            energy_mev=(float(energy.min()), float(energy.max())),
-            max_angle_rad=float(showers.incident.theta_rad.max()),
-            detectors=(showers.detector.to_toml(),),
+            particles=tuple(sorted({name for batch in showers for name in batch.incident.particles})),
+            energy_mev=(
+                min(float(batch.incident.energy_mev.min()) for batch in showers),
+                max(float(batch.incident.energy_mev.max()) for batch in showers),
+            ),
+            max_angle_rad=max(float(batch.incident.theta_rad.max()) for batch in showers),
+            detectors=() if several else (detectors[0].to_toml(),),
+            n_detectors=len(detectors),
+            ranges=ranges,
         )
 
     @cached_property
     def detector(self) -> Detector:
-        """The first detector."""
+        """The one detector.
+
+        Raises:
+            ModelError: if there were several.
+        """
+        if not self.detectors:
+            raise ModelError(f"the model was trained on {self.n_detectors} detectors; say which one is meant")
         return Detector.from_toml(self.detectors[0], source="the model's detector")
 
     def breaches(self, detector: Detector, incident: Incident) -> list[str]:
         """Sentences on what is asked for outside the domain, each naming the quantity and the range.
 
-        Energies within 0.1 % and angles within 0.001 rad of the range count as inside.
+        Energies within 0.1 %, angles within 0.001 rad and descriptors within 1 % of the range count as inside.
         """
         found = []
         strange = sorted(set(incident.particles) - set(self.particles))
@@ -83,8 +105,17 @@ class Domain:
             found.append(
                 f"incident angle up to {angle:.3g} rad is above the largest trained angle, {self.max_angle_rad:.3g} rad"
             )
-        if detector.to_toml() not in self.detectors:
-            found.append(f"detector '{detector.name}' was not trained on")
+        if self.detectors:
+            if detector.to_toml() not in self.detectors:
+                found.append(f"detector '{detector.name}' was not trained on")
+            return found
+        for name, (low, high) in descriptor_ranges(detector).items():
+            lowest, highest = self.ranges[name]
+            if low < lowest - 0.01 * abs(lowest) or high > highest + 0.01 * abs(highest):
+                asked = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+                found.append(
+                    f"'{name}' of {detector.name}, {asked}, reaches outside the trained range, {lowest:.4g} to {highest:.4g}"
+                )
         return found
 
 
@@ -147,11 +178,13 @@ class Model(nn.Module, ABC):
         return digest.hexdigest()
 
     @abstractmethod
-    def stages(self, training: Showers, validation: Showers, *, seed: int, fit: bool = True) -> list[Stage]:
+    def stages(
+        self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True
+    ) -> list[Stage]:
         """What is to be trained, in order, with its data.
 
         Args:
-            training: showers inside the domain, each with some visible energy.
+            training: showers inside the domain, one batch a detector, each shower with some visible energy.
             validation: others.
             seed: of what is random in preparing the data.
             fit: set the scales (buffers) from the training showers; otherwise keep them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,13 +87,15 @@ def read_state(folder: Path) -> State | None:
         raise TrainingError(f"{path}: damaged ({error}); remove it to train from the beginning") from error
 
 
-def data_digest(showers: Showers) -> str:
-    """A hash of the showers and their detector."""
-    digest = hashlib.sha256(showers.detector.to_toml().encode())
-    incident = showers.incident
-    arrays = (showers.offsets, showers.x_mm, showers.y_mm, showers.layer, showers.energy_mev)
-    for array in (*arrays, incident.pdg, incident.energy_mev, incident.direction):
-        digest.update(np.ascontiguousarray(array).data)
+def data_digest(showers: Sequence[Showers]) -> str:
+    """A hash of the showers and their detectors."""
+    digest = hashlib.sha256()
+    for batch in showers:
+        digest.update(batch.detector.to_toml().encode())
+        incident = batch.incident
+        arrays = (batch.offsets, batch.x_mm, batch.y_mm, batch.layer, batch.energy_mev)
+        for array in (*arrays, incident.pdg, incident.energy_mev, incident.direction):
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

@@ -1,0 +1,144 @@
+"""What a geometry-aware model is told of a detector: physics of every layer, never its number or its name.
+
+A layer is seen through its sensors. Its flux of shower particles is sampled where they stand, so depths are
+those of the sensors, and distances those from sensor to sensor, in radiation lengths and in millimetres.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from anycalo.geometry.derived import (
+    critical_energy_mev,
+    depth_x0,
+    effective_z,
+    layer_critical_energy_mev,
+    layer_moliere_mm,
+    layer_sampling_fraction,
+    layer_thickness_x0,
+    mip_mev,
+    moliere_radius_mm,
+    sampling_fraction,
+    sensitive_thickness_mm,
+)
+from anycalo.geometry.detector import Detector
+from anycalo.geometry.materials import material
+
+LAYER = (
+    "sensor_front_x0",
+    "sensor_back_x0",
+    "spacing_x0",
+    "behind_x0",
+    "spacing_mm",
+    "z_mm",
+    "thickness_x0",
+    "thickness_mm",
+    "sensors",
+    "sensor_mm",
+    "sensor_x0",
+    "sensor_z",
+    "mip_mev",
+    "sampling_fraction",
+    "moliere_mm",
+    "critical_energy_mev",
+    "effective_z",
+)
+"""Columns of `layer_descriptors`."""
+WHOLE = ("depth_x0", "moliere_mm", "critical_energy_mev", "sampling_fraction", "effective_z", "field_tesla")
+"""Columns of `whole_descriptors`."""
+
+
+@lru_cache(maxsize=4096)
+def layer_descriptors(detector: Detector) -> np.ndarray:
+    """The L layers in numbers, float64 (L, len(LAYER)), not to be written to.
+
+    Columns: depth of the front of the first and of the back of the last sensor of the layer [X0]; distance between the
+    middle of these and that of the layer before (the front face before the first) [X0], and to the next (the back
+    of the detector) [X0]; the distance to the layer before and the depth of the middle [mm]; thickness of the layer [X0, mm]; number
+    of its sensors, their total thickness [mm] and [X0], mean atomic number, and the loss of a minimum ionising particle in
+    them [MeV]; sampling fraction; Moliere radius [mm], critical energy [MeV] and effective atomic number of the layer.
+    """
+    rows = []
+    depth, depth_mm = 0.0, 0.0
+    for layer in detector.layers:
+        front = back = None
+        sensors, sensor_x0, sensor_z = 0, 0.0, 0.0
+        before_sensitive = False
+        for slab in layer.slabs:
+            m = material(detector, slab.material)
+            x0 = slab.thickness_mm / m.x0_mm
+            if slab.sensitive:
+                front = (depth, depth_mm) if front is None else front
+                back = (depth + x0, depth_mm + slab.thickness_mm)
+                sensors += not before_sensitive
+                sensor_x0 += x0
+                sensor_z += x0 * m.effective_z
+            before_sensitive = slab.sensitive
+            depth, depth_mm = depth + x0, depth_mm + slab.thickness_mm
+        # A layer without a sensor cannot be built.
+        assert front is not None and back is not None
+        rows.append((front[0], back[0], (front[1] + back[1]) / 2, sensors, sensor_x0, sensor_z / sensor_x0))
+    front_x0, back_x0, z_mm, sensors_, sensor_x0_, sensor_z_ = np.array(rows).T
+    middle = (front_x0 + back_x0) / 2
+    columns = {
+        "sensor_front_x0": front_x0,
+        "sensor_back_x0": back_x0,
+        "spacing_x0": np.diff(middle, prepend=0.0),
+        "behind_x0": np.diff(middle, append=depth),
+        "spacing_mm": np.diff(z_mm, prepend=0.0),
+        "z_mm": z_mm,
+        "thickness_x0": layer_thickness_x0(detector),
+        "thickness_mm": detector.layer_thickness_mm,
+        "sensors": sensors_,
+        "sensor_mm": sensitive_thickness_mm(detector),
+        "sensor_x0": sensor_x0_,
+        "sensor_z": sensor_z_,
+        "mip_mev": mip_mev(detector),
+        "sampling_fraction": layer_sampling_fraction(detector),
+        "moliere_mm": layer_moliere_mm(detector),
+        "critical_energy_mev": layer_critical_energy_mev(detector),
+        "effective_z": effective_z(detector),
+    }
+    table = np.stack([columns[name] for name in LAYER], axis=1)
+    table.setflags(write=False)
+    return table
+
+
+@lru_cache(maxsize=4096)
+def whole_descriptors(detector: Detector) -> np.ndarray:
+    """The detector in numbers, float64 (len(WHOLE),): depth [X0], Moliere radius [mm], critical energy [MeV], sampling fraction,
+    effective atomic number (weighted by radiation lengths), field [T]; not to be written to."""
+    thickness = layer_thickness_x0(detector)
+    z = float((effective_z(detector) * thickness).sum() / thickness.sum())
+    values = (
+        depth_x0(detector),
+        moliere_radius_mm(detector),
+        critical_energy_mev(detector),
+        sampling_fraction(detector),
+        z,
+        detector.field_tesla,
+    )
+    row = np.array(values)
+    row.setflags(write=False)
+    return row
+
+
+RANGED = ("spacing_x0", "sensor_mm", "sensor_z", "mip_mev", "sampling_fraction", "moliere_mm", "effective_z")
+"""Columns of `layer_descriptors` whose ranges belong to a model's domain; of the whole detector, all of `WHOLE` do."""
+
+
+def descriptor_ranges(detector: Detector) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of what belongs to a domain: `layer <name>` over the layers, `detector <name>` of the whole.
+
+    The first layer is left out where there are more: its distance to the front face is not one between sensors.
+    """
+    table = layer_descriptors(detector)[1:] if detector.n_layers > 1 else layer_descriptors(detector)
+    found = {}
+    for name in RANGED:
+        column = table[:, LAYER.index(name)]
+        found[f"layer {name}"] = (float(column.min()), float(column.max()))
+    for name, value in zip(WHOLE, whole_descriptors(detector), strict=True):
+        found[f"detector {name}"] = (float(value), float(value))
+    return found
