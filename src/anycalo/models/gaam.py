@@ -117,9 +117,6 @@ class Gaam(Model):
         window, aware = self.config.network.window, self.config.aware
         return [spiral_path(layer.readout, detector.size_mm, window=window, aware=aware) for layer in detector.layers]
 
-    def _places(self, paths: Sequence[SpiralPath]) -> list[Places]:
-        return [Places.of(path, self._unit) for path in paths]
-
     @property
     def _unit(self) -> float:
         """The length around which places are compressed: in mm, or one cell."""
@@ -129,11 +126,13 @@ class Gaam(Model):
 
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
         """A stage `layer0`, `layer1`, ... for each layer; an example is a shower in one segmentation; see `Model.stages`."""
-        samples = [*self._segmented(training, seed), *self._segmented(validation, seed + 1)]
-        first_held_out = len(self._segmented(training, seed))
+        samples = self._segmented(training, seed)
+        first_held_out = len(samples)
+        samples += self._segmented(validation, seed + 1)
         paths = [self._paths(s.detector) for s in samples]
         images = [[torch.from_numpy(e) for e in layer_cells(s, p)] for s, p in zip(samples, paths, strict=True)]
-        places = [self._places(p) for p in paths]
+        known = {id(path): Places.of(path, self._unit) for p in paths for path in p}
+        places = [[known[id(path)] for path in p] for p in paths]
         stages = []
         for layer in range(self.layers):
             energies = [image[layer] for image in images]
@@ -268,12 +267,18 @@ def _loss(network: CellNetwork, tables: list[_Table], starts: Tensor, batch: tup
     index = index.cpu()
     device = network.values.device
     of_table = torch.bucketize(index, starts, right=True) - 1
-    total = torch.zeros((), device=device)
+    # Showers in the same cells go through the network together, whatever the cells of other layers are.
+    together: dict[int, list[int]] = {}
     for k in torch.unique(of_table).tolist():
-        table, rows = tables[k], index[of_table == k] - starts[k]
-        classes = table.classes[rows].long().to(device)
-        ln_p = network.log_likelihood(classes, table.places.to(device), table.told[rows].to(device))
-        total = total - ln_p.sum() / table.hits
+        together.setdefault(id(tables[k].places), []).append(k)
+    total = torch.zeros((), device=device)
+    for group in together.values():
+        rows = [index[of_table == k] - starts[k] for k in group]
+        classes = torch.cat([tables[k].classes[r] for k, r in zip(group, rows, strict=True)]).long().to(device)
+        told = torch.cat([tables[k].told[r] for k, r in zip(group, rows, strict=True)]).to(device)
+        weight = torch.cat([torch.full((len(r),), 1 / tables[k].hits) for k, r in zip(group, rows, strict=True)]).to(device)
+        ln_p = network.log_likelihood(classes, tables[group[0]].places.to(device), told)
+        total = total - (ln_p.sum(1) * weight).sum()
     return total / len(index)
 
 

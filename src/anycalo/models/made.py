@@ -89,10 +89,10 @@ class CellNetwork(nn.Module):
 
     def __init__(self, config: CellNetworkConfig, masked_layers: int, conditions: int) -> None:
         super().__init__()
-        h, r, g = config.hidden, config.sums, 64
+        h, r, g = config.hidden, config.sums, 32
         seen = (2 * config.window + 1) ** 2 - 1
         self.classes = config.classes
-        self.embedding = nn.Sequential(nn.Linear(_PLACE, g), nn.GELU(), nn.Linear(g, g), nn.GELU())
+        self.embedding = nn.Sequential(nn.Linear(_PLACE, 2 * g), nn.GELU(), nn.Linear(2 * g, g), nn.GELU())
         self.gates = nn.ModuleList(nn.Linear(g, 2 * r + h) for _ in range(masked_layers))
         self.condition = nn.ModuleList(nn.Linear(conditions, h, bias=False) for _ in range(masked_layers))
         self.read = nn.ModuleList(nn.Linear(h if k else _VALUES, r, bias=False) for k in range(masked_layers))
