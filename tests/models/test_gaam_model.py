@@ -30,21 +30,11 @@ def showers(n: int = 120, seed: int = 1) -> Showers:
     return toy_showers(ATLAS, n, seed, incident=INCIDENT[:n])
 
 
-def domain_of(batch: Showers) -> Domain:
-    energy = batch.incident.energy_mev
-    return Domain(
-        particles=("gamma",),
-        energy_mev=(float(energy.min()), float(energy.max())),
-        max_angle_rad=0.0,
-        detectors=(batch.detector.to_toml(),),
-    )
-
-
 def fitted(*, steps: int = 0, aware: bool = True, **config: object) -> Gaam:
     torch.manual_seed(1)
     data = showers()
     arguments = {"network": SMALL, "masked_layers": (1, 2, 1), "grids": GRIDS, "turn": True, **config}
-    model = Gaam(GaamConfig(aware=aware, **arguments), domain_of(data))  # type: ignore[arg-type]
+    model = Gaam(GaamConfig(aware=aware, **arguments), Domain.of([data]))  # type: ignore[arg-type]
     for stage in model.stages([data[:90]], [data[90:]], seed=1):
         optimiser = torch.optim.Adam(stage.module.parameters(), lr=1e-2)
         generator = torch.Generator().manual_seed(1)
@@ -177,12 +167,12 @@ def test_other_stacks_and_readouts_are_refused(model: Gaam) -> None:
 
 
 def test_training_data_that_do_not_fit_are_refused() -> None:
-    domain = domain_of(showers(10))
+    domain = Domain.of([showers(10)])
     with pytest.raises(ModelError, match=r"along the normal; found gamma up to 0\.3"):
         Gaam(GaamConfig(), dataclasses.replace(domain, max_angle_rad=0.3))
-    both = dataclasses.replace(domain, detectors=(*domain.detectors, Detector.load("ild-ecal").to_toml()))
-    with pytest.raises(ModelError, match="'atlas-like' and 'ild-ecal' differ in more than their cells"):
-        Gaam(GaamConfig(masked_layers=(1,)), both)
+    several = dataclasses.replace(domain, detectors=(), n_detectors=3)
+    with pytest.raises(ModelError, match=r"showers are of 3 detectors.*'grids'"):
+        Gaam(GaamConfig(), several)
     with pytest.raises(ModelError, match="masked_layers has 2 entries; expected 1, or one for each of the 3 layers"):
         Gaam(GaamConfig(masked_layers=(1, 2)), domain)
     with pytest.raises(ModelError, match="grids holds an empty list"):
@@ -197,6 +187,6 @@ def test_the_recipe_is_the_published_experiment() -> None:
     assert isinstance(config, GaamConfig)
     assert config.masked_layers == (1, 5, 5)
     assert list(recipe.stages) == ["layer0", "layer1", "layer2"]
-    detectors = Gaam(config, domain_of(showers(10))).domain.detectors
+    detectors = Gaam(config, Domain.of([showers(10)])).domain.detectors
     assert len(detectors) == 8
     assert detectors[7] == atlas_like(inner=(192, 48), middle=((24, 12), 48), outer=(24, 24)).to_toml()

@@ -45,7 +45,7 @@ class GaamConfig:
         network: sizes of the network of each layer.
         masked_layers: of each layer's network; one number serves all.
         grids: segmentations to train in, for each layer (one list serves all); see `segment`. The k-th is combined with
-            the k-th of the other layers, a shorter list starting again. Empty: train in the showers' own detectors.
+            the k-th of the other layers, a shorter list starting again. Empty: train in the showers' own cells.
         turn: turn and mirror the training showers at random in every segmentation.
     """
 
@@ -67,7 +67,7 @@ class Gaam(Model):
 
     Args:
         config: of the family.
-        domain: its detectors differ in their readout alone; with `grids` they are replaced by those segmentations.
+        domain: of one detector; with `grids`, that detector in those segmentations takes its place.
     """
 
     family: ClassVar[str] = "gaam"
@@ -82,19 +82,17 @@ class Gaam(Model):
                 f"gaam learns one kind of particle along the normal; found {', '.join(domain.particles)} up to"
                 f" {domain.max_angle_rad:.3g} rad. Train the family caloclouds or anycalo on these showers."
             )
+        if not domain.detectors:
+            raise ModelError(
+                f"gaam learns one stack of layers; the showers are of {domain.n_detectors} detectors. Train it on showers of"
+                " one, and name the segmentations to train in under 'grids'."
+            )
         base = domain.detector
-        for text in domain.detectors[1:]:
-            other = Detector.from_toml(text, source="the model's detectors")
-            if _bare(other) != _bare(base):
-                raise ModelError(
-                    f"gaam learns one stack of layers in any segmentation; '{base.name}' and '{other.name}' differ in more"
-                    " than their cells"
-                )
         self.layers = base.n_layers
         depths = _one_a_layer("masked_layers", config.masked_layers, self.layers)
         if config.grids:
             seen = tuple(d.to_toml() for d in self._segmentations(base))
-            self.domain = replace(domain, detectors=tuple(dict.fromkeys(seen)))
+            self.domain = replace(domain, detectors=tuple(dict.fromkeys(seen)), n_detectors=len(dict.fromkeys(seen)))
         self.networks = nn.ModuleList(CellNetwork(config.network, depth, 1 + 3 * k) for k, depth in enumerate(depths))
         self.scales = nn.ModuleList(Standardise(1 + 3 * k, 1.0) for k in range(self.layers))
         self.register_buffer("bin_width", torch.ones(self.layers))
