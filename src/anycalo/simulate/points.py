@@ -21,6 +21,7 @@ def merge_steps(
     direction: np.ndarray,
     merge_mm: float,
     rng: np.random.Generator,
+    entry_mm: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
     """Points from the steps of one shower; the energy of every layer is kept exactly.
 
@@ -36,6 +37,7 @@ def merge_steps(
         direction: of the incident particle, shape (3,).
         merge_mm: side of the squares; 0 keeps every step.
         rng: for the offset.
+        entry_mm: where the shower axis meets the face.
 
     Returns:
         Points sorted by layer, shape (N, 4), as `steps`.
@@ -46,7 +48,7 @@ def merge_steps(
     lonely = np.flatnonzero((charged_mev == 0) & (neutral_mev > 0))
     if len(lonely):
         z = detector.layer_z_mm[lonely]
-        x, y = z * direction[0] / direction[2], z * direction[1] / direction[2]
+        x, y = (at + z * slope / direction[2] for at, slope in zip(entry_mm, direction[:2], strict=True))
         steps = np.concatenate([steps, np.stack([lonely, x, y, neutral_mev[lonely]], axis=1)])
     layer = steps[:, 0].astype(np.int64)
     scale = 1 + np.divide(neutral_mev, charged_mev, out=np.zeros(layers), where=charged_mev > 0)

@@ -1,0 +1,84 @@
+"""The model inside Geant4: which particles it takes at the face, and the deposits that it puts in their place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from anycalo.geometry import Detector
+from anycalo.models import Model, Noise
+from anycalo.showers import Incident
+from anycalo.simulate.particles import Crossing
+
+
+class Takeover:
+    """Takes particles inside the model's domain at the face, and makes their showers at the end of each event.
+
+    Shower k of a run follows from the seed and k, whatever else happens in its event.
+
+    Args:
+        model: which must accept the detector.
+        detector: what is simulated.
+        seed: of the model's noise.
+
+    Raises:
+        ModelError: if the model cannot make showers of the detector.
+    """
+
+    def __init__(self, model: Model, detector: Detector, seed: int) -> None:
+        model.check(detector)
+        self.model = model.eval()
+        self.detector = detector
+        self.seed = seed
+        self.seconds = 0.0
+        self.lost_mev = 0.0
+        self._made = 0
+        self._waiting: list[Crossing] = []
+
+    def take(self, crossing: Crossing) -> bool:
+        """Whether the particle is the model's from here on: kind, energy and angle inside its domain."""
+        domain = self.model.domain
+        # Backscattered particles cross by the hundred: the cheap question first.
+        if crossing.energy_mev < domain.energy_mev[0] * 0.999 or crossing.energy_mev > domain.energy_mev[1] * 1.001:
+            return False
+        # Asked about a detector that it knows, so that particles alone decide.
+        if domain.breaches(domain.detector, _incident([crossing])):
+            return False
+        self._waiting.append(crossing)
+        return True
+
+    @torch.no_grad()
+    def finish_event(self) -> tuple[list[Crossing], np.ndarray, np.ndarray]:
+        """The showers of the particles taken since the last call.
+
+        Returns:
+            The particles; their deposits, (N, 4): layer, x in mm, y in mm, energy in MeV; and for each deposit the number of
+            its particle, (N,). Deposits beyond the sides of the detector are left out and summed in `lost_mev`.
+        """
+        taken, self._waiting = self._waiting, []
+        if not taken:
+            return [], np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
+        start = time.process_time()
+        noise = Noise(self.seed, range(self._made, self._made + len(taken)))
+        showers = self.model.sample(self.detector, _incident(taken), noise)
+        self._made += len(taken)
+        owner = showers.shower
+        # The shower frame has its origin where the particle entered; its axes are those of the detector.
+        at = np.array([crossing.position_mm for crossing in taken])[owner]
+        x, y = showers.x_mm + at[:, 0], showers.y_mm + at[:, 1]
+        inside = (np.abs(x) <= self.detector.size_mm[0] / 2) & (np.abs(y) <= self.detector.size_mm[1] / 2)
+        self.lost_mev += float(showers.energy_mev[~inside].sum(dtype=np.float64))
+        points = np.stack([showers.layer, x, y, showers.energy_mev], axis=1)[inside]
+        self.seconds += time.process_time() - start
+        return taken, points, owner[inside]
+
+
+def _incident(crossings: Sequence[Crossing]) -> Incident:
+    return Incident(
+        np.array([c.pdg for c in crossings]),
+        energy_mev=np.array([c.energy_mev for c in crossings]),
+        direction=np.array([c.direction for c in crossings]),
+    )
