@@ -1,6 +1,7 @@
 """Generative models of showers: one interface, one file a family."""
 
-from anycalo.models.caloclouds import CaloClouds, CaloCloudsConfig
+from anycalo.models.caloclouds import CaloClouds
+from anycalo.models.caloclouds_config import CaloCloudsConfig
 from anycalo.models.load import FAMILIES, load_model, shipped_models
 from anycalo.models.model import Domain, Model, Stage, parameter_count
 from anycalo.models.noise import Noise

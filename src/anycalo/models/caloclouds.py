@@ -14,6 +14,10 @@ Departures, each with a switch that turns it off (the recipes `caloclouds3` and 
 - `merge_radius_mm`: deposits of one track are joined before training (see `merging`).
 - `sampler = "heun-angle"`: fewer steps without widening what is sampled (see `samplers`).
 
+One network evaluation for a point instead of many: `distill` adds a stage in which a copy of the denoiser learns to jump
+(`consistency`), `mean_flow` one in which a network of mean velocities is trained (`mean_flow`, with a learned start from
+`starts` and a physics-informed term from `physics` where asked for); `sampler` says which of the networks generates.
+
 Other departures: the flow learns residuals after a conditional standardisation (see `layer_features`), radii are
 compressed logarithmically, and energies by their quantiles (see `point_features`).
 """
@@ -21,8 +25,7 @@ compressed logarithmically, and energies by their quantiles (see `point_features
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -31,14 +34,17 @@ from torch import Tensor
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
-from anycalo.models.conditions import Event, check_conditions, condition_table
-from anycalo.models.edm import EDM, Denoiser
-from anycalo.models.flow import FlowConfig, ShowerFlow
+from anycalo.models.caloclouds_config import CaloCloudsConfig
+from anycalo.models.conditions import Event, condition_table
+from anycalo.models.consistency import Consistency
+from anycalo.models.edm import Denoiser
+from anycalo.models.flow import ShowerFlow
 from anycalo.models.layer_features import Gaussianise, LayerFeatures, energy_basis
+from anycalo.models.mean_flow import GAP_FEATURES, AverageVelocity, MeanFlowConfig
 from anycalo.models.merging import merge_tracks
 from anycalo.models.model import Domain, Model, Stage, axis_slopes
 from anycalo.models.noise import Noise
-from anycalo.models.objectives import edm_loss
+from anycalo.models.physics import PointSet
 from anycalo.models.point_features import (
     Lateral,
     Standardise,
@@ -46,56 +52,15 @@ from anycalo.models.point_features import (
     expand,
     impose_energy,
 )
-from anycalo.models.pointwise import Pointwise, PointwiseConfig
-from anycalo.models.samplers import SAMPLERS
+from anycalo.models.point_stages import MeanFlow, PointData, denoiser_stage, distill_stage, start_stage
+from anycalo.models.pointwise import Pointwise, Rows
+from anycalo.models.samplers import SAMPLERS, consistency, mean_flow
+from anycalo.models.starts import ConditionalMixture
 from anycalo.showers import Incident, Showers
 
 _ATTEMPTS = 50
 _POINTS_AT_ONCE = 16_384
 _SMALLEST_MEV = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaloCloudsConfig:
-    """Configuration of the family.
-
-    Args:
-        flow, network, schedule: of the parts.
-        depth: `conditioned` or `generated` (as published).
-        conditions: what the denoiser is told; see `conditions`.
-        lateral_moments: whether the flow draws each shower's centre and width.
-        radial_scale_mm: radius at which the compression of positions turns from linear to logarithmic.
-        centre_scale_mm, width_scale_mm: the same in measuring the centre and the width of a shower.
-        merge_radius_mm, merge_energy_mev: deposits closer and together weaker than this are joined before training.
-        sampler: `heun-angle`, `heun` or `euler`.
-        steps: of the sampler.
-    """
-
-    flow: FlowConfig = field(default_factory=FlowConfig)
-    network: PointwiseConfig = field(default_factory=PointwiseConfig)
-    schedule: EDM = field(default_factory=EDM)
-    depth: str = "conditioned"
-    conditions: tuple[str, ...] = ("log_energy", "depth", "spacing", "log_layer_points", "log_mean_energy", "log_width")
-    lateral_moments: bool = True
-    radial_scale_mm: float = 3.0
-    centre_scale_mm: float = 3.0
-    width_scale_mm: float = 20.0
-    merge_radius_mm: float = 1.2
-    merge_energy_mev: float = 1.3
-    sampler: str = "heun-angle"
-    steps: int = 10
-
-    def __post_init__(self) -> None:
-        if self.depth not in ("conditioned", "generated"):
-            raise ModelError(f"depth is {self.depth!r}; expected 'conditioned' or 'generated'")
-        if self.sampler not in SAMPLERS:
-            raise ModelError(f"sampler is {self.sampler!r}; expected one of {', '.join(SAMPLERS)}")
-        for name in ("radial_scale_mm", "centre_scale_mm", "width_scale_mm"):
-            if not getattr(self, name) > 0:
-                raise ModelError(f"{name} is {getattr(self, name)!r}; expected a length above 0")
-        if self.steps < 1 or self.merge_radius_mm < 0:
-            raise ModelError(f"steps is {self.steps} and merge_radius_mm {self.merge_radius_mm}; expected at least 1 and 0")
-        check_conditions(self.conditions, of_layer=self.depth == "conditioned")
 
 
 class CaloClouds(Model):
@@ -116,7 +81,10 @@ class CaloClouds(Model):
     def __init__(self, config: CaloCloudsConfig, domain: Domain) -> None:
         super().__init__(config, domain)
         if len(domain.detectors) != 1:
-            raise ModelError(f"caloclouds learns one detector; the domain names {len(domain.detectors)}")
+            raise ModelError(
+                f"caloclouds learns one detector; the showers are of {domain.n_detectors}. Train it on one of them, or"
+                " train the family anycalo on all"
+            )
         self.layers = domain.detector.n_layers
         self.features = LayerFeatures(self.layers, 3 if config.lateral_moments else 0)
         self.flow = ShowerFlow(self.features.dimension, 4, config.flow)
@@ -124,12 +92,22 @@ class CaloClouds(Model):
         self.generates_depth = config.depth == "generated"
         n_point = 4 if self.generates_depth else 3
         self.denoiser = Denoiser(Pointwise(n_point, len(config.conditions), config.network), config.schedule)
+        self.consistency = None if config.distill is None else Consistency(self.denoiser, config.distill)
+        self.mean_flow = None if config.mean_flow is None else self._mean_flow(n_point, config.mean_flow)
         self.energy_shape = Gaussianise(1, knots=257)
         self.point_scale = Standardise(n_point, config.schedule.sigma_data)
         self.condition_scale = Standardise(len(config.conditions), 1.0)
         self.register_buffer("z_mm", torch.tensor(domain.detector.layer_z_mm, dtype=torch.float32))
         self.register_buffer("typical_log_width", torch.tensor(0.0))
         self.register_buffer("largest_radius_mm", torch.tensor(math.inf))
+
+    def _mean_flow(self, features: int, config: MeanFlowConfig) -> MeanFlow:
+        conditions, spread = len(self.config.conditions), self.config.schedule.sigma_data
+        network = Pointwise(features, conditions + GAP_FEATURES, self.config.network)
+        if config.start is None:
+            return MeanFlow(AverageVelocity(network, data_spread=spread), None, config)
+        start = ConditionalMixture(features, conditions, config.start, spread=spread)
+        return MeanFlow(AverageVelocity(network, data_spread=spread, start_spread=spread), start, config)
 
     def check(self, detector: Detector) -> None:
         """Refuse every detector but the one it was trained on; see `Model.check`."""
@@ -142,10 +120,12 @@ class CaloClouds(Model):
 
     # --- training -------------------------------------------------------------------------------------------
 
-    def stages(self, training: Showers, validation: Showers, *, seed: int, fit: bool = True) -> list[Stage]:
-        """A stage `flow` (an example is a shower) and a stage `denoiser` (an example is a point); see `Model.stages`."""
-        size = len(training)
-        showers = Showers.concatenate([training, validation])
+    def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
+        """`flow` (an example is a shower) and `denoiser` (an example is a point); where configured, `distill`, `start` and
+        `mean-flow` (points). See `Model.stages`.
+        """
+        size = sum(map(len, training))
+        showers = Showers.concatenate([*training, *validation])
         showers = merge_tracks(showers, radius_mm=self.config.merge_radius_mm, energy_mev=self.config.merge_energy_mev)
         incident = showers.incident
         n = torch.from_numpy(showers.layer_counts()).float()
@@ -197,25 +177,42 @@ class CaloClouds(Model):
             self.point_scale.fit(x[:points])
             self.condition_scale.fit(table[row[:points]])
         table = self.condition_scale(table)
-        row = row.to(torch.int32)
 
-        def denoiser_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
-            clean, condition = batch
+        def scaled(clean: Tensor, normal: Tensor) -> Tensor:
             if self.generates_depth:
                 clean = clean.clone()
-                clean[:, 2] += torch.special.ndtr(noise[:, -1])
-            return edm_loss(self.denoiser, self.point_scale(clean), condition, noise[:, : clean.shape[1] + 1])
+                clean[:, 2] += torch.special.ndtr(normal)
+            out: Tensor = self.point_scale(clean)
+            return out
 
-        denoiser = Stage(
-            name="denoiser",
-            module=self.denoiser,
-            batch=lambda index: (x[index], table[row[index]]),
+        data = PointData(
+            x=x,
+            table=table,
+            row=row.to(torch.int32),
+            offsets=torch.from_numpy(showers.offsets),
+            layers=self.layers,
             size=points,
-            validation_size=len(x) - points,
-            noise_features=x.shape[1] + 1 + int(self.generates_depth),
-            objective=denoiser_loss,
+            training_showers=size,
+            scaled=scaled,
+            points=self._point_set,
         )
-        return [flow, denoiser]
+        stages = [flow, denoiser_stage(self.denoiser, data)]
+        if self.consistency is not None:
+            stages.append(distill_stage(self.consistency, self.denoiser, data, seed))
+        if self.mean_flow is not None:
+            if self.mean_flow.start is not None:
+                stages.append(start_stage(self.mean_flow.start, data))
+            stages.append(self.mean_flow.stage(self.denoiser, data))
+        return stages
+
+    def _point_set(self, x: Tensor, shower: Tensor, showers: int, layer: Tensor) -> PointSet:
+        """Showers of scaled features, centred and at width 1 where the flow draws centre and width, for the physics loss."""
+        raw = self.point_scale.inverse(x)
+        xy = expand(raw[:, :2], self.config.radial_scale_mm, self.largest_radius_mm)
+        energy = self.energy_shape.inverse(raw[:, -1:])[:, 0].clamp(-14, 9).exp()
+        return PointSet(
+            x_mm=xy[:, 0], y_mm=xy[:, 1], energy_mev=energy, layer=layer, shower=shower, showers=showers, z_mm=self.z_mm
+        )
 
     def _relative_to_axis(self, showers: Showers) -> Tensor:
         """Positions relative to the shower axis in mm, (P, 2)."""
@@ -256,7 +253,7 @@ class CaloClouds(Model):
         shower = row // self.layers
         log_width = extras[:, 2] if self.config.lateral_moments else torch.zeros_like(n[:, 0])
         table = self.condition_scale(condition_table(self.config.conditions, self._event(incident, n, e, log_width)))
-        xy, energy = self._sample_points(table[row], shower, noise.normal_points(counts, self.point_scale.mean.numel()))
+        xy, energy = self._sample_points(table, row, shower, noise.normal_points(counts, self._normals()))
         energy = impose_energy(energy, row, e.flatten())
         if self.config.lateral_moments:
             moments = torch.cat([extras[:, :2], extras[:, 2:] + self.typical_log_width], dim=1)
@@ -308,19 +305,45 @@ class CaloClouds(Model):
             " range, or train longer."
         )
 
-    def _denoise(self, condition: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
-        out: Tensor = self.denoiser(x, sigma, condition)
-        return out
+    def _normals(self) -> int:
+        """Normal numbers that a point is made of."""
+        features = int(self.point_scale.mean.numel())
+        if self.config.sampler == "consistency":
+            return features * self.config.steps
+        learned = self.config.sampler == "mean-flow" and self.mean_flow is not None and self.mean_flow.start is not None
+        return features + int(learned)
 
-    def _sample_points(self, condition: Tensor, shower: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions relative to the axis in mm (P, 2) and energies in MeV (P,), in the order of the layers."""
-        schedule, solve = self.config.schedule, SAMPLERS[self.config.sampler]
+    def _draw(self, condition: Rows, normal: Tensor) -> Tensor:
+        """Scaled features (P, F) from normal numbers, by the sampler of the configuration."""
+        schedule, steps = self.config.schedule, self.config.steps
+        if self.config.sampler == "mean-flow" and self.mean_flow is not None:
+            average, start = self.mean_flow.average, self.mean_flow.start
+            z = normal if start is None else start.sample(condition.table, normal, condition.row)
+            return mean_flow(lambda z, r, t: average(z, r, t, condition), z, torch.linspace(1, 0, steps + 1))
+        if self.config.sampler == "consistency" and self.consistency is not None:
+            student = self.consistency.student
+            first, *fresh = normal.chunk(steps, dim=1)
+            more = torch.stack(fresh) if fresh else normal.new_zeros(0)
+            sigmas = schedule.angle_steps(steps)
+            return consistency(lambda x, s: student(x, s, condition), first * schedule.sigma_max, sigmas, more)
+        solve = SAMPLERS[self.config.sampler]
+        return solve(lambda x, s: self.denoiser(x, s, condition), normal * schedule.sigma_max, schedule, steps)
+
+    def _sample_points(self, table: Tensor, row: Tensor, shower: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions relative to the axis in mm (P, 2) and energies in MeV (P,), in the order of the layers.
+
+        Args:
+            table: conditions, (R, C).
+            row: of each point, rising, (P,).
+            shower: of each point, (P,).
+            normal: numbers, (P, `_normals`).
+        """
         pieces = []
         for start in range(0, len(normal), _POINTS_AT_ONCE):
             part = slice(start, start + _POINTS_AT_ONCE)
-            told = condition[part]
-            begin = normal[part].to(self.device) * schedule.sigma_max
-            pieces.append(solve(partial(self._denoise, told), begin, schedule, self.config.steps))
+            chosen = row[part]
+            first, last = int(chosen[0]), int(chosen[-1])
+            pieces.append(self._draw(Rows(table[first : last + 1], chosen - first), normal[part].to(self.device)))
         x = self.point_scale.inverse(torch.cat(pieces))
         if self.generates_depth:
             # Points of a shower in the order of their depth fill its layers from the front.

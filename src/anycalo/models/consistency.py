@@ -1,10 +1,16 @@
-"""Consistency distillation: a student that jumps from any noise level to data at once (arXiv 2303.01469).
+"""Distillation: a student that jumps from noise to data at once.
 
-The student is a copy of its teacher, an EDM denoiser. It learns to give the same data for two neighbouring states of
-one trajectory of the teacher: f(x_t, t) is pulled to f^-(x_s, s), where x_s comes from x_t by one Heun step and f^- is
-a moving average of the student. The settings of CaloClouds3 (arXiv 2511.01460) are the l2 metric, 18 levels and an
-average of 0.95 a step. By default the levels are equally spaced in the root of the angle of `samplers.heun_angle`, in
-which the teacher's own steps are accurate; `grid = "edm"` is as published.
+The student is a copy of its teacher, an EDM denoiser. Two ways to teach it:
+
+Consistency distillation (arXiv 2303.01469). The student jumps from any noise level. It learns to give the same data for two
+neighbouring states of one trajectory of the teacher: f(x_t, t) is pulled to f^-(x_s, s), where x_s comes from x_t by one
+Heun step and f^- is a moving average of the student. The settings of CaloClouds3 (arXiv 2511.01460) are the l2 metric, 18
+levels and an average of 0.95 a step. By default the levels are equally spaced in the root of the angle of
+`samplers.heun_angle`, in which the teacher's own steps are accurate; `grid = "edm"` is as published.
+
+Whole trajectories (arXiv 2101.02388). The student jumps from pure noise alone: it is regressed on what the teacher's
+solver makes of that noise. The pairs are made once, before training. With a network this small they cost little, and no
+error is handed down from level to level.
 """
 
 from __future__ import annotations
@@ -21,24 +27,35 @@ from anycalo.models.edm import EDM, Denoiser
 from anycalo.models.objectives import consistency_loss
 from anycalo.models.paths import angle_slope, from_angle, to_angle
 from anycalo.models.pointwise import Condition
+from anycalo.models.samplers import heun_angle
 from anycalo.models.solvers import Slope, along
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """Settings of consistency distillation.
+    """Settings of distillation.
 
     Args:
+        method: `consistency` or `trajectory`.
         levels: noise levels of the teacher's trajectory, beside 0.
         target_decay: of the average that the student is pulled to, a step.
         grid: `angle` or `edm`.
+        pairs: noise and data, made before training on whole trajectories.
+        solver_steps: of Heun's method in the angle, which makes them.
     """
 
+    method: str = "consistency"
     levels: int = 18
     target_decay: float = 0.95
     grid: str = "angle"
+    pairs: int = 300_000
+    solver_steps: int = 10
 
     def __post_init__(self) -> None:
+        if self.method not in ("consistency", "trajectory"):
+            raise ModelError(f"method is {self.method!r}; expected 'consistency' or 'trajectory'")
+        if self.pairs < 1 or self.solver_steps < 1:
+            raise ModelError(f"pairs is {self.pairs!r} and solver_steps {self.solver_steps!r}; expected at least 1")
         if self.levels < 2:
             raise ModelError(f"levels is {self.levels!r}; expected at least 2")
         if not 0 <= self.target_decay < 1:
@@ -53,12 +70,13 @@ class DistillConfig:
 
 
 def teacher_step(denoise: Slope, x: Tensor, sigma: Tensor, following: Tensor, sigma_data: float) -> Tensor:
-    """One Heun step in the angle from `sigma` to `following`, (B,) each; one of Euler's where `following` is 0.
+    """One Heun step in the angle; one of Euler's where it ends at 0.
 
     Args:
         denoise: the teacher, D(x, sigma).
         x: states at `sigma`, (B, ...).
-        sigma, following: noise levels.
+        sigma: noise levels, (B,).
+        following: noise levels to go to, (B,).
         sigma_data: of the angle.
     """
     slope = angle_slope(denoise, sigma_data)
@@ -106,7 +124,14 @@ class Consistency(nn.Module):
             average.lerp_(now, 1 - self.config.target_decay)
 
     def loss(self, teacher: Denoiser, x: Tensor, condition: Tensor, normal: Tensor) -> Tensor:
-        """The objective for clean data x (P, F) and normal numbers (P, F + 1): the noise, and what chooses the level."""
+        """The objective of consistency distillation.
+
+        Args:
+            teacher: trained.
+            x: clean data, (P, F).
+            condition: (P, C).
+            normal: (P, F + 1), the noise and what chooses the level.
+        """
         if torch.is_grad_enabled():
             self.advance(teacher)
         sigmas = self.config.sigmas(self.schedule).to(x)
@@ -125,3 +150,18 @@ class Consistency(nn.Module):
             time,
             following,
         )
+
+    def trajectory_loss(self, teacher: Denoiser, condition: Tensor, normal: Tensor, clean: Tensor) -> Tensor:
+        """|f(sigma_max e, sigma_max) - x|^2 for noise e and what the teacher has made of it, (P, F) each."""
+        if torch.is_grad_enabled():
+            self.advance(teacher)
+        largest = torch.tensor(self.schedule.sigma_max, device=normal.device)
+        jumped: Tensor = self.student(normal * largest, largest, condition)
+        return (jumped - clean).square().mean()
+
+    @torch.no_grad()
+    def solved(self, teacher: Denoiser, condition: Tensor, normal: Tensor) -> Tensor:
+        """Data (P, F) that the teacher's solver makes of noise (P, F)."""
+        sigmas = self.schedule.angle_steps(self.config.solver_steps)
+        x = normal * self.schedule.sigma_max
+        return heun_angle(lambda x, s: teacher(x, s, condition), x, sigmas, self.schedule.sigma_data)

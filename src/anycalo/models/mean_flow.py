@@ -71,12 +71,9 @@ class MeanFlowConfig:
             )
 
     def draw_times(self, normal: Tensor) -> tuple[Tensor, Tensor]:
-        """r <= t, (B,) each, from three normal numbers an example: two times, and whether they differ."""
+        """Times r <= t, (B,) each, from three normal numbers an example: two times, and whether they differ."""
         two = normal[:, :2]
-        if self.times == "uniform":
-            two = torch.special.ndtr(two)
-        else:
-            two = torch.sigmoid(self.time_mean + self.time_std * two)
+        two = torch.special.ndtr(two) if self.times == "uniform" else torch.sigmoid(self.time_mean + self.time_std * two)
         t, r = two.max(dim=1).values, two.min(dim=1).values
         same = torch.special.ndtr(normal[:, 2]) >= self.different
         return torch.where(same, t, r), t
@@ -111,7 +108,8 @@ class AverageVelocity(nn.Module):
 
         Args:
             z: states at t, (P, F).
-            r, t: times, (P,), or scalars.
+            r: time to go to, (P,), or a scalar.
+            t: time of z, likewise.
             condition: (P, C), or a table and rows.
         """
         a, d, s = self.start_spread, self.data_spread, 1 - t

@@ -97,7 +97,8 @@ def mean_flow_loss(
         average: u(z, r, t); traversed by forward-mode differentiation (`torch.func.jvp`).
         z: states at t, (B, ...).
         v: velocities to regress on: e - x, or a teacher's at (z, t).
-        r, t: times, (B,), r <= t.
+        r: times to go to, (B,), at most t.
+        t: times, (B,).
         tangent: the velocity in du/dt; v by default.
         power: p of the weight (|error|^2 + floor)^-p of each example; 0 for none, 1 as in the first paper.
         floor: see `power`.

@@ -48,12 +48,12 @@ def angle_slope(denoise: Slope, sigma_data: float) -> Slope:
 
 
 def to_angle(x: Tensor, sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
-    """y and theta of x at noise level sigma, (B,) or ()."""
+    """State y and angle theta of x at noise level sigma, (B,) or ()."""
     return x / along((sigma_data**2 + sigma.double() ** 2).sqrt(), x), torch.atan(sigma.double() / sigma_data)
 
 
 def from_angle(y: Tensor, angle: Tensor, sigma_data: float) -> Tensor:
-    """x of y at theta, (B,) or ()."""
+    """State x of y at theta, (B,) or ()."""
     return y * along(sigma_data / torch.cos(angle.double()), y)
 
 

@@ -154,7 +154,8 @@ def physics_loss(first: PointSet, second: PointSet, truth: PointSet, scale: Mapp
     """The score of the module's text, averaged over showers and observables.
 
     Args:
-        first, second: showers generated independently for the particles of `truth`, shower by shower.
+        first: showers generated for the particles of `truth`, shower by shower.
+        second: others, generated independently.
         truth: true showers.
         scale: units of the observables to use, from `scales`.
     """

@@ -22,20 +22,20 @@ def expand(u: Tensor, scale: float, largest: float | Tensor = 1e5) -> Tensor:
 
 def weighted_centre(u: Tensor, weight: Tensor, shower: Tensor, showers: int) -> Tensor:
     """Energy-weighted centre (B, 2) of points u (P, 2) that belong to `shower` (P,); 0 for showers with no weight."""
-    total = sum_by(weight, shower, showers).clamp_min(1e-30)
-    return torch.stack([sum_by(weight * u[:, k], shower, showers) for k in range(2)], dim=1) / total[:, None]
+    sums = sum_by(torch.cat([u, torch.ones_like(weight)[:, None]], dim=1) * weight[:, None], shower, showers)
+    return sums[:, :2] / sums[:, 2:].clamp_min(1e-30)
 
 
 def weighted_width(u: Tensor, weight: Tensor, shower: Tensor, showers: int) -> Tensor:
     """Energy-weighted rms distance from 0 (B,) of points u (P, 2); 1 where it would be 0."""
-    total = sum_by(weight, shower, showers).clamp_min(1e-30)
-    variance = sum_by(weight * (u**2).sum(dim=1), shower, showers) / total
+    sums = sum_by(torch.stack([(u**2).sum(dim=1), torch.ones_like(weight)], dim=1) * weight[:, None], shower, showers)
+    variance = sums[:, 0] / sums[:, 1].clamp_min(1e-30)
     return torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
 
 
 def sum_by(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Sums of values (P,) by group (P,), float64 inside: (groups,)."""
-    out = torch.zeros(groups, dtype=torch.float64, device=values.device)
+    """Sums of values (P, ...) by group (P,), float64 inside: (groups, ...)."""
+    out = torch.zeros(groups, *values.shape[1:], dtype=torch.float64, device=values.device)
     return out.index_add_(0, group, values.double()).to(values.dtype)
 
 
@@ -74,10 +74,14 @@ class Lateral:
 
     def impose(self, xy: Tensor, moments: Tensor, weight: Tensor, shower: Tensor) -> Tensor:
         """Points (P, 2) so moved and widened that `measure` gives `moments` (B, 3): the centre exactly, the width nearly."""
-        found = self.measure(xy, weight, shower, len(moments))
-        xy = self.scale(self.shift(xy, -found[:, :2], shower), (moments[:, 2] - found[:, 2]).exp(), shower)
-        again = weighted_centre(compress(xy, self.centre_scale_mm), weight, shower, len(moments))
-        return self.shift(xy, moments[:, :2] - again, shower)
+        # measure, shift, scale, measure the centre, shift: written out, every position is compressed and expanded once.
+        u = compress(xy, self.centre_scale_mm)
+        u = u - weighted_centre(u, weight, shower, len(moments))[shower]
+        v = compress(expand(u, self.centre_scale_mm), self.width_scale_mm)
+        factor = moments[:, 2].exp() / weighted_width(v, weight, shower, len(moments))
+        u = compress(expand(v * factor[shower, None], self.width_scale_mm), self.centre_scale_mm)
+        u = u + (moments[:, :2] - weighted_centre(u, weight, shower, len(moments)))[shower]
+        return expand(u, self.centre_scale_mm)
 
 
 def impose_energy(energy: Tensor, group: Tensor, target: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from anycalo.models.starts import ConditionalMixture
 
 _SCALE_SHOWERS = 500
 _PHYSICS_POINTS = 6_000
+_SOLVED_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +88,36 @@ def denoiser_stage(denoiser: Denoiser, data: PointData) -> Stage:
     return data.stage("denoiser", denoiser, data.features + 1, lambda x, c, noise: edm_loss(denoiser, x, c, noise))
 
 
-def distill_stage(consistency: Consistency, teacher: Denoiser, data: PointData) -> Stage:
-    """Consistency distillation of the denoiser, which an earlier stage has trained."""
+def distill_stage(consistency: Consistency, teacher: Denoiser, data: PointData, seed: int) -> Stage:
+    """Distillation of the denoiser, which an earlier stage has trained."""
+    F, pairs = data.features, consistency.config.pairs
+    pool: list[Tensor] = []
+
+    def fill() -> None:
+        # Made when the teacher is ready; the same again when training goes on after an interruption.
+        generator = torch.Generator().manual_seed(seed)
+        row = data.row[torch.randint(data.size, (pairs,), generator=generator)].long()
+        normal = torch.randn(pairs, F, generator=generator)
+        device = next(teacher.parameters()).device
+        clean = [
+            consistency.solved(teacher, data.table[r].to(device), e.to(device)).cpu()
+            for r, e in zip(row.split(_SOLVED_AT_ONCE), normal.split(_SOLVED_AT_ONCE), strict=True)
+        ]
+        pool.extend([row, normal, torch.cat(clean)])
 
     def objective(x: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
-        return consistency.loss(teacher, x, condition, noise)
+        if consistency.config.method == "consistency":
+            return consistency.loss(teacher, x, condition, noise)
+        if not torch.is_grad_enabled():
+            normal = noise[:, :F]
+            return consistency.trajectory_loss(teacher, condition, normal, consistency.solved(teacher, condition, normal))
+        if not pool:
+            fill()
+        chosen = (torch.special.ndtr(noise[:, -1].cpu()) * pairs).long().clamp(0, pairs - 1)
+        told, normal, clean = (t.to(noise.device) for t in (data.table[pool[0][chosen]], pool[1][chosen], pool[2][chosen]))
+        return consistency.trajectory_loss(teacher, told, normal, clean)
 
-    return data.stage("distill", consistency.student, data.features + 1, objective)
+    return data.stage("distill", consistency.student, F + 1, objective)
 
 
 def start_stage(start: ConditionalMixture, data: PointData) -> Stage:

@@ -21,7 +21,7 @@ from anycalo.errors import ModelError
 class Rows(NamedTuple):
     """Conditions shared by points: row `row[p]` of `table` is that of point p.
 
-    What depends on the condition alone is then computed once a row, not once a point, as long as the time is one for all.
+    What depends on the condition alone is then computed once a row, not once a point, where the time is one for all.
 
     Args:
         table: (R, C).
@@ -62,10 +62,12 @@ class ContextSquash(nn.Module):
         """(..., inputs), (..., context) -> (..., outputs)."""
         return torch.addcmul(self.shift(context), self.linear(x), torch.sigmoid(self.gate(context)))
 
-    def forward_rows(self, x: Tensor, context: Tensor, row: Tensor) -> Tensor:
-        """(P, inputs), (R, context), (P,) -> (P, outputs): the same with context[row], for which it costs less."""
-        shift, gate = self.shift(context), torch.sigmoid(self.gate(context))
-        return torch.addcmul(shift.index_select(0, row), self.linear(x), gate.index_select(0, row))
+    def modulation(self, context: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and gate for contexts that are `shared` (S,), the same for all, followed by `context` (R, C - S)."""
+        k = len(shared)
+        shift = nn.functional.linear(context, self.shift.weight[:, k:], self.shift.weight[:, :k] @ shared)
+        gate = nn.functional.linear(context, self.gate.weight[:, k:], self.gate.weight[:, :k] @ shared + self.gate.bias)
+        return shift, torch.sigmoid(gate)
 
 
 class FourierTime(nn.Module):
@@ -137,15 +139,18 @@ class Pointwise(nn.Module):
     def forward(self, x: Tensor, time: Tensor, condition: Condition) -> Tensor:
         """(P, F), (P,) or (), (P, C) or a table and rows -> (P, F)."""
         embedding = self.time(time)
-        row = None
-        if isinstance(condition, Rows):
-            if time.ndim:
-                condition = condition.table[condition.row]
-            else:
-                condition, row = condition
-        context = torch.cat([embedding.expand(*condition.shape[:-1], embedding.shape[-1]), condition], dim=-1)
+        table, row = condition if isinstance(condition, Rows) else (condition, None)
+        if time.ndim:
+            context = torch.cat([embedding, table if row is None else table[row]], dim=-1)
         for layer in self.layers:
-            x = layer(x, context) if row is None else layer.forward_rows(x, context, row)
+            if time.ndim:
+                x = layer(x, context)
+            else:
+                # One time for all: its share of the context is computed once, and that of the condition once a row.
+                shift, gate = layer.modulation(table, embedding)
+                if row is not None:
+                    shift, gate = shift.index_select(0, row), gate.index_select(0, row)
+                x = torch.addcmul(shift, layer.linear(x), gate)
             if layer is not self.layers[-1]:
                 x = nn.functional.leaky_relu(x, self.negative_slope)
         return x

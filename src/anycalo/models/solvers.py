@@ -49,9 +49,12 @@ def euler(slope: Slope, z: Tensor, times: Tensor) -> Tensor:
 
 
 def heun(slope: Slope, z: Tensor, times: Tensor, *, until_zero: bool = True) -> Tensor:
-    """Second order; arguments as for `euler`.
+    """Second order.
 
     Args:
+        slope: dz/dt.
+        z: at times[0], (B, ...).
+        times: (S + 1,), falling or rising.
         until_zero: whether the slope is known at time 0. Where it is not, a step that ends there is one of Euler's, which
             leaves the order as it is: the error of a single step is of second order.
 

@@ -88,14 +88,14 @@ class ConditionalMixture(nn.Module):
         return logit.squeeze(-1).log_softmax(-1), self.spread * mean, factor
 
     def _joint(self, x: Tensor, condition: Tensor) -> Tensor:
-        """ln w_k + ln N(x; m_k, S_k), (P, K)."""
+        """Logarithms ln w_k + ln N(x; m_k, S_k), (P, K)."""
         log_weight, mean, factor = self.parts(condition)
         z = torch.linalg.solve_triangular(factor, (x[:, None, :] - mean)[..., None], upper=False).squeeze(-1)
         log_det = torch.diagonal(factor, dim1=-2, dim2=-1).log().sum(-1)
         return log_weight - 0.5 * (z**2).sum(-1) - log_det - 0.5 * self.features * math.log(2 * math.pi)
 
     def log_density(self, x: Tensor, condition: Tensor) -> Tensor:
-        """ln p(x | condition), (P,), of x (P, F)."""
+        """Logarithm of p(x | condition), (P,), of x (P, F)."""
         return self._joint(x, condition).logsumexp(-1)
 
     def responsibilities(self, x: Tensor, condition: Tensor) -> Tensor:
