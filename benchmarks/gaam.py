@@ -1,7 +1,7 @@
 """The experiment of arXiv 2305.11531: does a cell-wise model that is told the sizes of cells make sizes it never saw?
 
     anycalo simulate atlas-like --energy 65GeV -n 800 --seed 6501 --merge 0.5mm --cut 0.7mm --out data/atlas-65gev.h5
-    python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --minutes 12
+    python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam
 
 Divides Geant4 showers of `atlas-like` into training, validation and test showers (70/10/20), trains the geometry-aware
 model and its unaware twin, generates with both in every segmentation and compares with the test showers, beside
@@ -9,7 +9,7 @@ floors from independent Geant4 showers. What is finished is kept: the same comma
 enter the same tables with `--with NAME=FILE`, a shower file made in the same layers, whatever its cells:
 
     anycalo generate MODEL atlas-like --energy 65GeV -n 640 --out runs/points.h5
-    python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --minutes 12 --with points=runs/points.h5
+    python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --with points=runs/points.h5
 
 Tables go to standard output, every number to OUT/results.json, images to OUT/images.png.
 """
@@ -53,7 +53,7 @@ SEGMENTATIONS = [("trained", (INNER[k], MIDDLE[k % 4], "24x24")) for k in range(
 ]
 
 
-def trained(recipe: Recipe, aware: bool, showers: Showers, out: Path, minutes: float) -> Model:
+def trained(recipe: Recipe, aware: bool, showers: Showers, out: Path, minutes: float | None) -> Model:
     """One of the twins, trained or read again."""
     folder = out / ("aware" if aware else "unaware")
     begun = time.process_time()
@@ -71,7 +71,7 @@ def generated(model: Model, name: str, grids: Sequence[str], n: int, out: Path) 
         detector = segment(Detector.load("atlas-like"), grids)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DomainWarning)  # segmentations that were not trained on are the subject
-            generate(model, detector, Incident("gamma", energy_mev=65_000.0, n=n), seed=1).write(path)
+            generate(model, detector, Incident("gamma", energy_mev=65_000.0, n=n), seed=1, batch_size=400).write(path)
     return Showers.open(path)
 
 
@@ -174,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, required=True, help="of training for each of the twins")
+    parser.add_argument("--minutes", type=float, help="time budget of each training; the steps of the recipe by default")
     parser.add_argument("--n", type=int, default=400, help="showers to generate in each segmentation")
     parser.add_argument("--with", dest="files", action="append", default=[], metavar="NAME=FILE")
     arguments = parser.parse_args()

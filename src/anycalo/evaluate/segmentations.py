@@ -62,7 +62,7 @@ def layer_distances(cells: Cells, front: int, back: int) -> dict[str, np.ndarray
 def average_image(cells: Cells, layer: int, n_cells: int) -> np.ndarray:
     """Mean energy of each cell of a layer over the showers in MeV, shape (n_cells,), by the cells' own numbers."""
     here = cells.layer == layer
-    return np.bincount(cells.cell[here], weights=cells.energy_mev[here], minlength=n_cells) / cells.n_showers
+    return np.asarray(np.bincount(cells.cell[here], weights=cells.energy_mev[here], minlength=n_cells) / cells.n_showers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ def _known(values: np.ndarray, what: str) -> np.ndarray:
     known = values[np.isfinite(values)]
     if len(known) < 2:
         raise EvaluationError(f"{what} is known for {len(known)} showers; expected at least 2")
-    return known
+    return np.asarray(known)
 
 
 def _resampled_w1(a: np.ndarray, b: np.ndarray, n_a: int, n_b: int, times: int, rng: np.random.Generator) -> np.ndarray:

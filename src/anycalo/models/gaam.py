@@ -97,6 +97,12 @@ class Gaam(Model):
         self.scales = nn.ModuleList(Standardise(1 + 3 * k, 1.0) for k in range(self.layers))
         self.register_buffer("bin_width", torch.ones(self.layers))
 
+    @property
+    def _parts(self) -> list[tuple[CellNetwork, Standardise]]:
+        """Network of each layer and scale of what it is told."""
+        networks = [n for n in self.networks if isinstance(n, CellNetwork)]
+        return list(zip(networks, (s for s in self.scales if isinstance(s, Standardise)), strict=True))
+
     def _segmentations(self, base: Detector) -> list[Detector]:
         grids = _one_a_layer("grids", self.config.grids, self.layers)
         return [segment(base, [g[k % len(g)] for g in grids]) for k in range(max(map(len, grids)))]
@@ -138,18 +144,16 @@ class Gaam(Model):
                 self._told(s.incident, list(zip(p, image, strict=True))[:layer])
                 for s, p, image in zip(samples, paths, images, strict=True)
             ]
-            network = self.networks[layer]
-            if not isinstance(network, CellNetwork):
-                raise TypeError("networks hold a CellNetwork for each layer")
+            network, scale = self._parts[layer]
             if fit:
                 most = max(float(e.max()) for e in energies[:first_held_out])
                 self.bin_width[layer] = math.sqrt(_MARGIN * max(most, 1e-6)) / self.config.network.classes
                 network.fit([p[layer] for p in places[:first_held_out]])
-                self.scales[layer].fit(torch.cat(told[:first_held_out]))  # type: ignore[operator]
+                scale.fit(torch.cat(told[:first_held_out]))
             tables = [
                 _Table(
                     classes=self.classify(layer, e),
-                    told=self.scales[layer](c),
+                    told=scale(c),
                     places=p[layer],
                     hits=1 + float((e > 0).sum(1).float().mean()),
                 )
@@ -238,10 +242,8 @@ class Gaam(Model):
             before: paths and energies of the layers in front of it.
             noise: B streams, one normal number a cell.
         """
-        network = self.networks[layer]
-        if not isinstance(network, CellNetwork):
-            raise TypeError("networks hold a CellNetwork for each layer")
-        told = self.scales[layer](self._told(incident, before).to(self.device))
+        network, scale = self._parts[layer]
+        told = scale(self._told(incident, before).to(self.device))
         uniform = torch.special.ndtr(noise.normal(len(path))).to(self.device)
         classes, within = network.generate(uniform, Places.of(path, self._unit).to(self.device), told)
         root = (classes - 1 + within) * self.bin_width[layer]

@@ -71,6 +71,32 @@ class Places:
         return Places(place=self.place.to(device), neighbours=self.neighbours.to(device))
 
 
+class MaskedLayer(nn.Module):
+    """One masked layer: sums over the cells before, and what is seen beside them.
+
+    Args:
+        read: features of a cell that the sums run over.
+        beside: features that each cell is given directly: the values in its window, or its own features.
+        embedded: features of the embedding of place and size.
+        conditions: numbers that the shower is described by.
+        config: sizes.
+    """
+
+    def __init__(self, read: int, beside: int, embedded: int, conditions: int, config: CellNetworkConfig) -> None:
+        super().__init__()
+        self.sizes = [config.sums, config.sums, config.hidden]
+        self.gate = nn.Linear(embedded, sum(self.sizes))
+        self.told = nn.Linear(conditions, config.hidden, bias=False)
+        self.read = nn.Linear(read, config.sums, bias=False)
+        self.write = nn.Linear(config.sums, config.hidden, bias=False)
+        self.beside = nn.Linear(beside, config.hidden, bias=False)
+
+    def factors(self, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From the embedding (D, G): u (D, R), v (D, R) and the bias (D, H)."""
+        u, v, bias = self.gate(embedded).split(self.sizes, dim=1)
+        return u, v, bias
+
+
 class CellNetwork(nn.Module):
     """p(cells) = prod_i p(k_i | k_1 ... k_{i-1}, place and size of the cells, condition).
 
@@ -89,16 +115,12 @@ class CellNetwork(nn.Module):
 
     def __init__(self, config: CellNetworkConfig, masked_layers: int, conditions: int) -> None:
         super().__init__()
-        h, r, g = config.hidden, config.sums, 32
+        h, g = config.hidden, 32
         seen = (2 * config.window + 1) ** 2 - 1
         self.classes = config.classes
         self.embedding = nn.Sequential(nn.Linear(_PLACE, 2 * g), nn.GELU(), nn.Linear(2 * g, g), nn.GELU())
-        self.gates = nn.ModuleList(nn.Linear(g, 2 * r + h) for _ in range(masked_layers))
-        self.condition = nn.ModuleList(nn.Linear(conditions, h, bias=False) for _ in range(masked_layers))
-        self.read = nn.ModuleList(nn.Linear(h if k else _VALUES, r, bias=False) for k in range(masked_layers))
-        self.write = nn.ModuleList(nn.Linear(r, h, bias=False) for _ in range(masked_layers))
-        self.same = nn.ModuleList(nn.Linear(h, h, bias=False) for _ in range(masked_layers - 1))
-        self.window = nn.Linear(seen * _VALUES, h, bias=False)
+        first = MaskedLayer(_VALUES, seen * _VALUES, g, conditions, config)
+        self.masked = nn.ModuleList([first, *(MaskedLayer(h, h, g, conditions, config) for _ in range(masked_layers - 1))])
         self.known = nn.Linear(seen, h, bias=False)
         self.hit = nn.Linear(h, 1)
         self.energy = nn.Linear(h, config.bumps + 3)
@@ -120,20 +142,18 @@ class CellNetwork(nn.Module):
         # Where the grids do not differ (the size, if only one is trained on), a difference is taken as it stands.
         self.place_spread.copy_(torch.where(square > 1e-6, square, torch.ones_like(square)).sqrt())
 
+    @property
+    def _layers(self) -> list[MaskedLayer]:
+        return [layer for layer in self.masked if isinstance(layer, MaskedLayer)]
+
     def _factors(self, places: Places) -> list[tuple[Tensor, Tensor, Tensor]]:
         """For each masked layer u (D, R), v (D, R) and the bias (D, H)."""
-        r = self.read[0].weight.shape[0]  # type: ignore[union-attr,index]
         embedded = self.embedding((places.place - self.place_mean) / self.place_spread)
-        factors = []
-        for k, gate in enumerate(self.gates):
-            u, v, bias = gate(embedded).split([r, r, gate.out_features - 2 * r], dim=1)
-            if k == 0:
-                bias = bias + self.known((places.neighbours < len(places.place)).to(bias))
-            else:
-                # Sums over hidden features count empty cells too: a mean keeps their size.
-                u = u / torch.arange(1, len(u) + 1, device=u.device)[:, None]
-            factors.append((u, v, bias))
-        return factors
+        (u, v, bias), *deeper = (layer.factors(embedded) for layer in self._layers)
+        first = (u, v, bias + self.known((places.neighbours < len(places.place)).to(bias)))
+        # Sums over hidden features count empty cells too: a mean keeps their size.
+        count = torch.arange(1, len(u) + 1, device=u.device)[:, None]
+        return [first, *((u / count, v, bias) for u, v, bias in deeper)]
 
     def features(self, values: Tensor, places: Places, condition: Tensor) -> Tensor:
         """Hidden features of every cell, (B, D, H), from the values of the cells before it.
@@ -144,16 +164,16 @@ class CellNetwork(nn.Module):
             condition: (B, C).
         """
         (u, v, bias), *deeper = self._factors(places)
+        first, *layers = self._layers
         n, d, _ = values.shape
         padded = functional.pad(values, (0, 0, 0, 1))
         near = padded[:, places.neighbours.flatten()].view(n, d, -1)
-        sums = functional.pad((self.read[0](values) * v).cumsum(1), (0, 0, 1, -1))  # cells before, not this one
-        h = functional.gelu(self.write[0](sums * u) + self.window(near) + bias + self.condition[0](condition)[:, None])
-        for k, (u, v, bias) in enumerate(deeper, start=1):
+        sums = functional.pad((first.read(values) * v).cumsum(1), (0, 0, 1, -1))  # cells before, not this one
+        h = functional.gelu(first.write(sums * u) + first.beside(near) + bias + first.told(condition)[:, None])
+        for layer, (u, v, bias) in zip(layers, deeper, strict=True):
             normed = functional.rms_norm(h, h.shape[-1:])
-            sums = (self.read[k](normed) * v).cumsum(1)  # features of a cell know only those before it
-            told = bias + self.condition[k](condition)[:, None]
-            h = h + functional.gelu(self.write[k](sums * u) + self.same[k - 1](normed) + told)
+            sums = (layer.read(normed) * v).cumsum(1)  # features of a cell know only those before it
+            h = h + functional.gelu(layer.write(sums * u) + layer.beside(normed) + bias + layer.told(condition)[:, None])
         return h
 
     def log_likelihood(self, classes: Tensor, places: Places, condition: Tensor) -> Tensor:
@@ -185,11 +205,10 @@ class CellNetwork(nn.Module):
         """
         n, d = uniform.shape
         factors = [(u[:, :, None], v[:, :, None], b[:, :, None]) for u, v, b in self._factors(places)]
-        told = [layer(condition).T.contiguous() for layer in self.condition]
-        read = [layer.weight for layer in self.read]
-        write = [layer.weight for layer in self.write]
-        same = [layer.weight for layer in self.same]
-        window, size = self.window.weight, self.window.in_features
+        layers = self._layers
+        told = [layer.told(condition).T.contiguous() for layer in layers]
+        read, write, beside = ([getattr(layer, name).weight for layer in layers] for name in ("read", "write", "beside"))
+        size = layers[0].beside.in_features
         energy = self.basis.T @ self.energy.weight
         offset = (self.basis.T @ self.energy.bias)[:, None]
         sums = [torch.zeros(w.shape[0], n, device=uniform.device) for w in read]
@@ -203,14 +222,14 @@ class CellNetwork(nn.Module):
             u, _, bias = factors[0]
             h = torch.addmm(told[0] + bias[i], write[0], sums[0] * u[i])
             if i and size:
-                h = torch.addmm(h, window, done[places.neighbours[i]].view(size, n))
+                h = torch.addmm(h, beside[0], done[places.neighbours[i]].view(size, n))
             h = functional.gelu(h)
             for k in range(1, len(factors)):
                 u, v, bias = factors[k]
                 normed = h * torch.rsqrt((h * h).mean(0) + torch.finfo(h.dtype).eps)
                 sums[k].addcmul_(read[k] @ normed, v[i])
                 inner = torch.addmm(told[k] + bias[i], write[k], sums[k] * u[i])
-                h = h + functional.gelu(torch.addmm(inner, same[k - 1], normed))
+                h = h + functional.gelu(torch.addmm(inner, beside[k], normed))
             empty = torch.sigmoid(-(hit_weight @ h)[0] - hit_bias)
             chosen = torch.nonzero(draws[i] >= empty)[:, 0]
             if len(chosen) == 0:
