@@ -115,7 +115,7 @@ def test_mean_energies_follow_the_training_showers(model: Gaam) -> None:
     made, raw = (m.sample(detector, INCIDENT, Noise(1, range(120))).layer_energy_mev().mean(0) for m in (model, fitted()))
     ratio = made / truth
     assert np.abs(np.log(ratio)).max() < 0.35, ratio
-    assert np.abs(np.log(raw / truth)).min() > 0.35
+    assert np.abs(np.log(raw / truth)).max() > 0.35
 
 
 def test_a_shower_does_not_depend_on_its_batch(model: Gaam) -> None:
