@@ -12,6 +12,7 @@ import numpy as np
 
 from anycalo.errors import ShowerFileError, ShowersError
 from anycalo.geometry import Detector
+from anycalo.showers.formats.units import FACTOR, wrong_by
 from anycalo.showers.showers import Showers
 
 # Memory that a block of a file may take while it is read.
@@ -20,6 +21,8 @@ BLOCK_BYTES = 32 << 20
 _CHECKED = 2000
 # Leakage, thresholds, hadrons and calibrations change the response by factors; a wrong unit by a thousand.
 _LOWEST, _HIGHEST = 1 / 20, 5
+# More cannot be visible than came in, but for calibrations of low energies.
+_ALL = 1.5
 
 
 class Reader(ABC):
@@ -87,6 +90,7 @@ class Reader(ABC):
                 raise ShowerFileError(f"{self.path}: showers {start} to {stop - 1}: {error}") from error
             if start == 0:
                 self._check_response(showers[:_CHECKED])
+                self._check_depth(showers[:_CHECKED])
             yield showers
 
     def __enter__(self) -> Reader:
@@ -104,7 +108,7 @@ class Reader(ABC):
             return
         visible, incident = showers.visible_mev().sum(), showers.incident.energy_mev.sum(dtype=np.float64)
         response = float(visible / incident)
-        low, high = self._expected * _LOWEST, self._expected * _HIGHEST
+        low, high = self._expected * _LOWEST, min(self._expected * _HIGHEST, _ALL)
         if low <= response <= high:
             return
         fits = [words for factor, words in self._suspects if low <= response * factor <= high]
@@ -114,6 +118,22 @@ class Reader(ABC):
             f" ({visible / len(showers):.4g} MeV of {incident / len(showers):.4g} MeV on average);"
             f" '{self.detector.name}' should see about {self._expected:.3g}, at least {low:.2g} and at most {high:.2g}.{hint}"
             " If it is right as it is, ask not to check the response."
+        )
+
+    def _check_depth(self, showers: Showers) -> None:
+        """Both energies in the same wrong unit: the response is sound, but not the depth."""
+        wrong = None if self._expected is None else wrong_by(showers)
+        if wrong is None:
+            return
+        factor, found, expected = wrong
+        energy = float(showers.incident.energy_mev.mean(dtype=np.float64))
+        small = factor > 1
+        less, right = ("too small", "larger (GeV for MeV)") if small else ("too large", "smaller (MeV for GeV)")
+        raise ShowerFileError(
+            f"{self.path}: showers of {energy:.4g} MeV on average should lie {expected:.1f} X0 deep in '{self.detector.name}';"
+            f" those in the file lie {found:.1f} X0 deep, as with {FACTOR:,.0f} times {'more' if small else 'less'} energy."
+            f" All its energies look {FACTOR:,.0f} times {less}: they would fit if they were read in a unit {FACTOR:,.0f} times"
+            f" {right}, incident energies and deposits alike. If they are right as they are, ask not to check the response."
         )
 
 
