@@ -24,9 +24,16 @@ ELECTRON_GEV = 0.51099895e-3
 
 
 def write_root(
-    path: Path, collections: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], particles: dict[str, list[list[float]]]
+    path: Path,
+    collections: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    particles: dict[str, list[list[float]]],
+    split: bool = False,
 ) -> Path:
-    """Collections of (counts, positions (P, 3) in mm, energies in GeV), and branches of MCParticles, a list a shower."""
+    """Collections of (counts, positions (P, 3) in mm, energies in GeV), and branches of MCParticles, a list a shower.
+
+    With `split`, each branch has the path that uproot gives it in podio's files, `NAME/NAME.member`, with the other branches
+    that stand beside them there.
+    """
     branches = {}
     for name, (counts, xyz, energy) in collections.items():
         branches[f"{name}.energy"] = ak.unflatten(energy.astype(np.float32), counts)
@@ -34,10 +41,29 @@ def write_root(
             branches[f"{name}.position.{axis}"] = ak.unflatten(xyz[:, i].astype(np.float32), counts)
     for name, values in particles.items():
         branches[f"MCParticles.{name}"] = ak.Array(values)
+    if split:
+        branches = _as_podio(branches, list(collections))
     with uproot.recreate(path) as file:
-        tree = file.mktree("events", {name: array.type.content for name, array in branches.items()})
+        types = {name: array.type.content for name, array in branches.items()}
+        tree = file.mktree("events", types, counter_name=lambda name: f"{name.replace('/', '_')}_" if split else f"n{name}")
         tree.extend(branches)
+        if split:
+            file["podio_metadata"] = "of no interest here"
     return path
+
+
+def _as_podio(branches: dict[str, ak.Array], hits: list[str]) -> dict[str, ak.Array]:
+    full = {f"{name.split('.')[0]}/{name}": array for name, array in branches.items()}
+    for name in hits:
+        energy = branches[f"{name}.energy"]
+        ones = ak.ones_like(energy)
+        full[f"{name}/{name}.cellID"] = ak.values_astype(ones, np.uint64)
+        full[f"{name}/{name}.contributions_begin"] = ak.values_astype(ones, np.uint32)
+        # Contributions hold energies and positions of steps too, and are no hits.
+        for member in ("energy", "time", "stepPosition.x", "stepPosition.y", "stepPosition.z"):
+            full[f"{name}Contributions/{name}Contributions.{member}"] = energy
+        full[f"_{name}_contributions/_{name}_contributions.index"] = ak.values_astype(ones, np.int32)
+    return full
 
 
 def barrel(showers: Showers, phi: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,6 +139,25 @@ def test_several_collections_join_and_an_origin_overrides_the_vertex(tmp_path: P
     order, back_order = (np.lexsort((s.energy_mev, s.shower)) for s in (showers, back))
     np.testing.assert_allclose(back.x_mm[back_order], showers.x_mm[order], atol=1e-3)
     np.testing.assert_allclose(back.y_mm[back_order], -showers.y_mm[order], atol=1e-3)
+
+
+def test_branches_named_as_podio_splits_them_are_read_like_flat_ones(tmp_path: Path) -> None:
+    showers = random_showers(SMALL_DETECTOR, 12, 9)
+    hits, particles = {"EcalBarrelCollection": barrel(showers, math.pi / 2)}, gun(showers, math.pi / 2)
+    options = Options(detector=SMALL_DETECTOR, face_mm=FACE, check_response=False)
+    found = []
+    for split in (False, True):
+        source = write_root(tmp_path / f"{split}.root", hits, particles, split)
+        done = convert(source, tmp_path / f"{split}.h5", options=options)
+        assert done.provenance["reading"]["collections"] == "EcalBarrelCollection"
+        found.append(Showers.open(done.path))
+    with uproot.open(tmp_path / "True.root") as file:
+        assert "EcalBarrelCollection/EcalBarrelCollection.position.x" in file["events"].keys(recursive=True)
+    flat, split_up = found
+    for name in ("offsets", "layer", "x_mm", "y_mm", "energy_mev"):
+        assert np.array_equal(getattr(flat, name), getattr(split_up, name)), name
+    assert np.array_equal(flat.incident.energy_mev, split_up.incident.energy_mev)
+    np.testing.assert_allclose(split_up.layer_energy_mev(), showers.layer_energy_mev(), rtol=1e-6)
 
 
 def test_what_is_written_is_read_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
