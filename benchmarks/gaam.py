@@ -53,13 +53,12 @@ SEGMENTATIONS = [("trained", (INNER[k], MIDDLE[k % 4], "24x24")) for k in range(
 ]
 
 
-def trained(recipe: Recipe, aware: bool, showers: Showers, out: Path, minutes: float | None) -> Model:
+def trained(recipe: Recipe, aware: bool, showers: Showers, out: Path) -> Model:
     """One of the twins, trained or read again."""
     folder = out / ("aware" if aware else "unaware")
     begun = time.process_time()
-    model = train(
-        replace(recipe, model=replace(recipe.model, aware=aware)), showers, folder, max_minutes=minutes, device="cpu", threads=1
-    )
+    twin = replace(recipe, model=replace(recipe.model, aware=aware))
+    model = train(twin, showers, folder, device="cpu", threads=1)
     print(f"{folder}: {time.process_time() - begun:.0f} s of CPU in this call, {model.card['metrics']}", flush=True)
     return model
 
@@ -174,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, help="time budget of each training; the steps of the recipe by default")
+    parser.add_argument("--steps", type=float, default=1.0, help="factor on the steps of the recipe")
     parser.add_argument("--n", type=int, default=400, help="showers to generate in each segmentation")
     parser.add_argument("--with", dest="files", action="append", default=[], metavar="NAME=FILE")
     arguments = parser.parse_args()
@@ -184,7 +183,9 @@ def main() -> None:
     training, truth = Showers.open(arguments.file).split([0.8, 0.2], 1)
     print(f"{len(training)} showers to train and validate with, {len(truth)} to test with", flush=True)
     recipe = Recipe.load("gaam")
-    models = {name: trained(recipe, name == "aware", training, out, arguments.minutes) for name in ("aware", "unaware")}
+    stages = {name: replace(stage, steps=round(arguments.steps * stage.steps)) for name, stage in recipe.stages.items()}
+    recipe = replace(recipe, stages=stages)
+    models = {name: trained(recipe, name == "aware", training, out) for name in ("aware", "unaware")}
     files = {name: Showers.open(path) for name, path in (item.split("=", 1) for item in arguments.files)}
     names = [*models, *files]
     results = measured(out, truth, training, models, files, arguments.n)
