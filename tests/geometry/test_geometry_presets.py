@@ -15,6 +15,7 @@ NAMES = [
     "ild-ecal",
     "pb-scint",
     "testem3",
+    "u-scint",
 ]
 
 
@@ -84,6 +85,13 @@ def test_fe_scint_and_cu_si() -> None:
     readout = cu.layers[0].readout
     assert isinstance(readout, Hexagonal)
     assert np.sqrt(3) / 2 * readout.pitch_mm**2 == pytest.approx(110, rel=0.01)  # area of a hexagon, 1.1 cm2
+
+
+def test_u_scint_has_the_depth_that_zeus_quotes() -> None:
+    d = Detector.load("u-scint")
+    assert d.n_layers == 25
+    assert derived.depth_x0(d) == pytest.approx(25, rel=0.1)
+    assert float(derived.layer_thickness_x0(d)[0]) == pytest.approx(1.0, rel=0.1)
 
 
 def test_atlas_like_is_80_pairs_cut_at_90_and_437_mm() -> None:

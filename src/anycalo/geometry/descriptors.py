@@ -44,6 +44,8 @@ LAYER = (
     "moliere_mm",
     "critical_energy_mev",
     "effective_z",
+    "facing_front_z",
+    "facing_back_z",
 )
 """Columns of `layer_descriptors`."""
 WHOLE = ("depth_x0", "moliere_mm", "critical_energy_mev", "sampling_fraction", "effective_z", "field_tesla")
@@ -58,7 +60,8 @@ def layer_descriptors(detector: Detector) -> np.ndarray:
     middle of these and that of the layer before (the front face before the first) [X0], and to the next (the back
     of the detector) [X0]; the distance to the layer before and the depth of the middle [mm]; thickness of the layer [X0, mm]; number
     of its sensors, their total thickness [mm] and [X0], mean atomic number, and the loss of a minimum ionising particle in
-    them [MeV]; sampling fraction; Moliere radius [mm], critical energy [MeV] and effective atomic number of the layer.
+    them [MeV]; sampling fraction; Moliere radius [mm], critical energy [MeV] and effective atomic number of the layer; mean atomic
+    number of what faces its sensors from the front and from the back, as far as slow electrons reach (`facing_z`).
     """
     rows = []
     depth, depth_mm = 0.0, 0.0
@@ -100,10 +103,42 @@ def layer_descriptors(detector: Detector) -> np.ndarray:
         "moliere_mm": layer_moliere_mm(detector),
         "critical_energy_mev": layer_critical_energy_mev(detector),
         "effective_z": effective_z(detector),
+        **dict(zip(("facing_front_z", "facing_back_z"), facing_z(detector), strict=True)),
     }
     table = np.stack([columns[name] for name in LAYER], axis=1)
     table.setflags(write=False)
     return table
+
+
+SLOW_G_CM2 = 0.2
+"""Mass per area over which what faces a sensor is averaged: a tenth and a half of it are the ranges of electrons of
+0.1 and 0.4 MeV, which leave a heavy absorber in numbers and stop in what lies before the sensor (e / mip, transition effect)."""
+
+
+def facing_z(detector: Detector) -> tuple[np.ndarray, np.ndarray]:
+    """Mean atomic number before and behind the sensors of each layer, (L,) each; nothing, outside the detector, counts as 0.
+
+    The weight of matter at mass per area s from the sensor's surface is exp(-s / SLOW_G_CM2) / SLOW_G_CM2; sensors of a layer
+    are averaged.
+    """
+    slabs = [(layer, slab) for layer, stack in enumerate(detector.layers) for slab in stack.slabs]
+    matter = [material(detector, slab.material) for _, slab in slabs]
+    areal = [slab.thickness_mm / 10 * m.density_g_cm3 / SLOW_G_CM2 for (_, slab), m in zip(slabs, matter, strict=True)]
+
+    def seen(start: int, step: int) -> float:
+        total, passed, k = 0.0, 0.0, start
+        while 0 <= k < len(slabs) and passed < 20:
+            total += matter[k].effective_z * (np.exp(-passed) - np.exp(-passed - areal[k]))
+            passed, k = passed + areal[k], k + step
+        return total
+
+    sums = np.zeros((2, detector.n_layers))
+    count = np.zeros(detector.n_layers)
+    for k, (layer, slab) in enumerate(slabs):
+        if slab.sensitive:
+            sums[:, layer] += seen(k - 1, -1), seen(k + 1, 1)
+            count[layer] += 1
+    return sums[0] / count, sums[1] / count
 
 
 @lru_cache(maxsize=4096)
@@ -125,7 +160,16 @@ def whole_descriptors(detector: Detector) -> np.ndarray:
     return row
 
 
-RANGED = ("spacing_x0", "sensor_mm", "sensor_z", "mip_mev", "sampling_fraction", "moliere_mm", "effective_z")
+RANGED = (
+    "spacing_x0",
+    "sensor_mm",
+    "sensor_z",
+    "sampling_fraction",
+    "moliere_mm",
+    "effective_z",
+    "facing_front_z",
+    "facing_back_z",
+)
 """Columns of `layer_descriptors` whose ranges belong to a model's domain; of the whole detector, all of `WHOLE` do."""
 
 

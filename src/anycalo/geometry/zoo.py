@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -29,15 +29,16 @@ def _range(table: Mapping[str, Any], key: str, *, lowest: float = 0.0) -> Range:
     return float(value[0]), float(value[1])
 
 
-def _only(table: Any, what: str, allowed: list[str]) -> Mapping[str, Any]:
+def _only(table: Any, what: str, required: list[str], optional: Sequence[str] = ()) -> Mapping[str, Any]:
     if not isinstance(table, dict):
         raise DetectorError(f"{what} is {table!r}; expected a table")
+    allowed = [*required, *optional]
     for key in table:
         if key not in allowed:
             raise DetectorError(f"unknown key '{key}' in {what}.{suggest(key, allowed)} Allowed: {', '.join(allowed)}.")
-    for key in allowed:
+    for key in required:
         if key not in table:
-            raise DetectorError(f"{what} lacks '{key}'. Required: {', '.join(allowed)}.")
+            raise DetectorError(f"{what} lacks '{key}'. Required: {', '.join(required)}.")
     return table
 
 
@@ -70,6 +71,10 @@ class Stacks:
     sensors: Mapping[str, Range]
     passive_probability: float
     passives: Mapping[str, float]
+    front_probability: float = 0.0
+    fronts: Mapping[str, float] = field(default_factory=dict)
+    alternating_probability: float = 0.0
+    no_field_probability: float = 0.0
 
     def draw(self, name: str, rng: np.random.Generator) -> Detector:
         """One detector; draws again until depth and number of layers are both in range."""
@@ -82,6 +87,10 @@ class Stacks:
         )
 
     def _draw(self, name: str, rng: np.random.Generator) -> Detector | None:
+        def sheet(materials: Mapping[str, float]) -> Slab:
+            chosen = str(rng.choice(list(materials)))
+            return Slab(material=chosen, thickness_mm=round(float(materials[chosen] * (1 - rng.random())) + 1e-4, 4))
+
         def log_uniform(limits: Range) -> float:
             return float(limits[0] * (limits[1] / limits[0]) ** rng.random())
 
@@ -90,10 +99,11 @@ class Stacks:
         absorber_mm = log_uniform(self.absorber_x0) * material({}, absorber).x0_mm
         slabs = [Slab(material=sensor, thickness_mm=round(log_uniform(self.sensors[sensor]), 4), sensitive=True)]
         if rng.random() < self.passive_probability:
-            passive = str(rng.choice(list(self.passives)))
-            slabs.append(
-                Slab(material=passive, thickness_mm=round(float(self.passives[passive] * (1 - rng.random())) + 1e-4, 4))
-            )
+            slabs.append(sheet(self.passives))
+        # Drawn only where asked for, so that recipes without these draw what they always drew.
+        if self.front_probability and rng.random() < self.front_probability:
+            slabs.insert(0, sheet(self.fronts))
+        alternating = bool(self.alternating_probability) and len(slabs) > 1 and rng.random() < self.alternating_probability
         factor = float(rng.uniform(*self.coarser_factor)) if rng.random() < self.coarser_probability else 1.0
         change = rng.uniform(0.2, 0.8)
         depth, wanted = 0.0, rng.uniform(*self.depth_x0)
@@ -110,13 +120,19 @@ class Stacks:
             return None
         pitch = round(log_uniform(self.pitch_mm), 3)
         readout = Rectangular(pitch_mm=(pitch, pitch))
-        sections = tuple(
-            Section(repeat=c, layers=(Layer(stack=(Slab(material=absorber, thickness_mm=t), *slabs), readout=readout),))
-            for t, c in zip(thicknesses, counts, strict=True)
-            if c
-        )
+        sections: list[Section] = []
+        for t, c in zip(thicknesses, counts, strict=True):
+            plate = Slab(material=absorber, thickness_mm=t)
+            ways = [Layer(stack=(plate, *order), readout=readout) for order in (slabs, slabs[::-1])]
+            pairs, single = divmod(c, 2) if alternating else (0, c)
+            if pairs:
+                sections.append(Section(repeat=pairs, layers=tuple(ways)))
+            if single:
+                sections.append(Section(repeat=single, layers=(ways[0],)))
         tesla = round(float(rng.uniform(*self.field_tesla)), 3)
-        return Detector(name=name, sections=sections, size_mm=self.size_mm, field_tesla=tesla)
+        if self.no_field_probability and rng.random() < self.no_field_probability:
+            tesla = 0.0
+        return Detector(name=name, sections=tuple(sections), size_mm=self.size_mm, field_tesla=tesla)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,9 +232,8 @@ def _zoo(table: dict[str, Any]) -> Zoo:
     if "held_out" in table:
         _only(table, "zoo", [*common, "held_out"])
         return Zoo(**values, held_out=tuple(_held_out(entry) for entry in table["held_out"]))
-    _only(
-        table, "zoo", [*common, "depth_x0", "n_layers", "field_tesla", "pitch_mm", "size_mm", "absorber", "sensor", "passive"]
-    )
+    required = ["depth_x0", "n_layers", "field_tesla", "pitch_mm", "size_mm", "absorber", "sensor", "passive"]
+    _only(table, "zoo", [*common, *required], optional=["front", "alternating_probability", "no_field_probability"])
     return Zoo(**values, stacks=_stacks(table))
 
 
@@ -233,12 +248,19 @@ def _held_out(entry: Any) -> tuple[str, str]:
 
 def _stacks(table: Mapping[str, Any]) -> Stacks:
     absorber = _only(table["absorber"], "absorber", ["materials", "thickness_x0", "coarser_probability", "coarser_factor"])
-    passive = dict(table["passive"])
-    probability = passive.pop("probability", None)
-    for name, value in (("coarser_probability", absorber["coarser_probability"]), ("passive.probability", probability)):
+    passive, front = dict(table["passive"]), dict(table.get("front", {"probability": 0.0}))
+    probability, front_probability = passive.pop("probability", None), front.pop("probability", None)
+    chances = {
+        "coarser_probability": absorber["coarser_probability"],
+        "passive.probability": probability,
+        "front.probability": front_probability,
+        "alternating_probability": table.get("alternating_probability", 0.0),
+        "no_field_probability": table.get("no_field_probability", 0.0),
+    }
+    for name, value in chances.items():
         if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise DetectorError(f"{name} is {value!r}; expected from 0 to 1")
-    for name in (*absorber["materials"], *table["sensor"], *passive):
+    for name in (*absorber["materials"], *table["sensor"], *passive, *front):
         material({}, name)
     size = _range(table, "size_mm")
     return Stacks(
@@ -254,4 +276,8 @@ def _stacks(table: Mapping[str, Any]) -> Stacks:
         sensors={name: _range(table["sensor"], name) for name in table["sensor"]},
         passive_probability=float(probability),
         passives={name: float(value) for name, value in passive.items()},
+        front_probability=float(chances["front.probability"]),
+        fronts={name: float(value) for name, value in front.items()},
+        alternating_probability=float(chances["alternating_probability"]),
+        no_field_probability=float(chances["no_field_probability"]),
     )

@@ -9,11 +9,12 @@ from types import MappingProxyType
 
 from anycalo.errors import ModelError
 from anycalo.geometry.file import suggest
+from anycalo.models.anycalo import AnyCalo
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.gaam import Gaam
 from anycalo.models.model import CARD, Model, read_model
 
-FAMILIES: Mapping[str, type[Model]] = MappingProxyType({m.family: m for m in (CaloClouds, Gaam)})
+FAMILIES: Mapping[str, type[Model]] = MappingProxyType({m.family: m for m in (AnyCalo, CaloClouds, Gaam)})
 
 
 def shipped_models() -> dict[str, Path]:

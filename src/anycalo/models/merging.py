@@ -13,6 +13,8 @@ from scipy.spatial import cKDTree
 from anycalo.showers import Showers
 
 _CHUNK = 200_000
+# Shape of the gamma distribution of the parts: their energies vary by half.
+_EVENNESS = 4.0
 
 
 def merge_tracks(showers: Showers, *, radius_mm: float, energy_mev: float) -> Showers:
@@ -68,5 +70,46 @@ def _merge(showers: Showers, radius_mm: float, energy_mev: float) -> Showers:
         y_mm=np.bincount(group, weight * y, minlength=len(kept)),
         layer=showers.layer[kept],
         energy_mev=energy,
+        provenance=showers.provenance,
+    )
+
+
+def split_hot(showers: Showers, *, above_mev: float, quantum_mev: float, jitter_mm: float, seed: int) -> Showers:
+    """Divide deposits of many tracks into points of a few tracks each.
+
+    A shower file holds one deposit for each square of a fine grid, so that in the core of a shower a deposit stands for many
+    tracks and no second one stands in its place. Points drawn independently would put two there. Divided, points are nearly
+    independent, as tracks are. Energy, and the energy-weighted position, are kept.
+
+    Args:
+        showers: B showers.
+        above_mev: deposits above are divided.
+        quantum_mev: into points of about this energy.
+        jitter_mm: parts lie within this distance in x and y, half of the fine grid's pitch or less.
+        seed: of the parts.
+    """
+    energy = showers.energy_mev.astype(np.float64)
+    parts = np.where(energy > above_mev, np.ceil(energy / quantum_mev), 1).astype(np.int64)
+    if (parts == 1).all():
+        return showers
+    rng = np.random.default_rng(seed)
+    whole = np.repeat(np.arange(len(energy)), parts)
+    divided = parts[whole] > 1
+    weight = np.where(divided, rng.gamma(_EVENNESS, size=len(whole)), 1.0)
+    weight /= np.bincount(whole, weight)[whole]
+
+    def moved(position: np.ndarray) -> np.ndarray:
+        by = np.where(divided, rng.uniform(-jitter_mm, jitter_mm, len(whole)), 0.0)
+        return np.asarray(position[whole] + by - np.bincount(whole, weight * by)[whole])
+
+    counts = np.bincount(showers.shower[whole], minlength=len(showers))
+    return Showers(
+        detector=showers.detector,
+        incident=showers.incident,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        x_mm=moved(showers.x_mm),
+        y_mm=moved(showers.y_mm),
+        layer=showers.layer[whole],
+        energy_mev=energy[whole] * weight,
         provenance=showers.provenance,
     )

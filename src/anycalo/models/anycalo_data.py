@@ -1,0 +1,168 @@
+"""Showers of many detectors as the tensors that the `anycalo` family is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anycalo.geometry.descriptors import LAYER, layer_descriptors
+from anycalo.models.grouping import grouped
+from anycalo.models.layer_tokens import encode_totals
+from anycalo.models.merging import merge_tracks, split_hot
+from anycalo.models.model import axis_slopes
+from anycalo.models.universal import Geometry, Told, particle_table
+from anycalo.showers import Showers
+
+if TYPE_CHECKING:
+    from anycalo.models.anycalo import AnyCalo
+
+_SMALLEST_MIP = 1e-6
+_JITTER_MM = 0.3
+TYPICAL_LOG_WIDTH = -1.0
+"""Widths count from here, so that points with the width taken out keep about their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Training showers first, then validation showers; points likewise.
+
+    Args:
+        showers, n_points: how many are for training.
+        told: of all showers.
+        totals: (B, 5).
+        n, e: points and energy [MeV] of the layers, (B, L).
+        points: compressed radius, angle / pi and ln energy in MIPs, (P, 3).
+        row: row of `context` of each point, int32 (P,).
+        context: of the layers that hold points, (R, C).
+    """
+
+    showers: int
+    n_points: int
+    told: Told
+    totals: Tensor
+    n: Tensor
+    e: Tensor
+    points: Tensor
+    row: Tensor
+    context: Tensor
+
+    def batch(self, index: Tensor) -> tuple[Tensor, ...]:
+        """The chosen showers as tensors, for `unpack`, without layers that none of them has."""
+        told = self.told[index]
+        layers = int(told.valid.sum(1).max())
+        parts = (told.layer, told.valid, told.points, told.energy_mev, self.n[index], self.e[index])
+        return (told.shower, self.totals[index], *(t[:, :layers] for t in parts))
+
+    @staticmethod
+    def unpack(batch: tuple[Tensor, ...]) -> tuple[Told, Tensor, Tensor, Tensor]:
+        """What the showers of a batch are told, their totals, points and energies of the layers."""
+        shower, totals, layer, valid, points, energy, n, e = batch
+        return Told(shower=shower, layer=layer, valid=valid, points=points, energy_mev=energy), totals, n, e
+
+
+@torch.no_grad()
+def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed: int) -> Prepared:
+    """Join and divide deposits, group layers, and put everything into universal coordinates.
+
+    Args:
+        model: whose coordinates and configuration are used.
+        batches: showers, one batch a detector, training before validation.
+        n_training: how many batches are for training.
+        seed: of the choice of grouped detectors and of divided deposits.
+    """
+    rng = np.random.default_rng([seed, 0x6A0])
+    chosen: list[tuple[Showers, bool]] = []
+    for k, batch in enumerate(batches):
+        chosen.append((batch, k < n_training))
+        if k < n_training and rng.random() < model.config.grouped:
+            chosen.append((grouped(batch, int(rng.integers(2, 4))), True))
+    chosen.sort(key=lambda entry: not entry[1])
+    parts = [_points(model, batch, seed + k) for k, (batch, _) in enumerate(chosen)]
+    geometry = Geometry([batch.detector for batch in parts])
+    which = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(p) for p in parts]))
+    told = model.coordinates.told(geometry, which, torch.cat([particle_table(p.incident) for p in parts]))
+    layers = told.valid.shape[1]
+    n, e = torch.zeros(len(which), layers), torch.zeros(len(which), layers)
+    moments, points, rows = [], [], []
+    start = 0
+    for part in parts:
+        stop, width = start + len(part), part.detector.n_layers
+        n[start:stop, :width] = torch.from_numpy(part.layer_counts()).float()
+        e[start:stop, :width] = torch.from_numpy(part.layer_energy_mev()).float()
+        moment, x = _lateral(model, part)
+        moments.append(moment)
+        points.append(x)
+        rows.append(torch.from_numpy((start + part.shower) * layers + part.layer).to(torch.int32))
+        start = stop
+    totals = torch.cat([encode_totals(told, n.sum(1), e.sum(1)), torch.cat(moments)], dim=1)
+    mip = _mips(parts, layers)
+    context = torch.cat(
+        [
+            model.layer_context(told[part], totals[part], n[part], e[part], mip[part]).flatten(0, 1)
+            for part in (slice(k, k + 500) for k in range(0, len(which), 500))
+        ]
+    )
+    # Only layers with points are kept.
+    row = torch.cat(rows)
+    held = (n > 0).flatten()
+    place = torch.cumsum(held, 0).to(torch.int32) - 1
+    training = sum(len(p) for p, (_, used) in zip(parts, chosen, strict=True) if used)
+    in_training = sum(p.n_points for p, (_, used) in zip(parts, chosen, strict=True) if used)
+    return Prepared(
+        showers=training,
+        n_points=in_training,
+        told=told,
+        totals=totals,
+        n=n,
+        e=e,
+        points=torch.cat(points),
+        row=place[row.long()],
+        context=context[held],
+    )
+
+
+def _points(model: AnyCalo, showers: Showers, seed: int) -> Showers:
+    """Deposits joined and divided, in terms of the median MIP of the detector's sensors."""
+    table = layer_descriptors(showers.detector)
+    mip = float(np.median(table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]))
+    config = model.config
+    merged = merge_tracks(showers, radius_mm=config.merge_radius_mm, energy_mev=config.merge_mips * mip)
+    above, quantum = config.split_mips * mip, config.quantum_mips * mip
+    return split_hot(merged, above_mev=above, quantum_mev=quantum, jitter_mm=_JITTER_MM, seed=seed)
+
+
+def _lateral(model: AnyCalo, showers: Showers) -> tuple[Tensor, Tensor]:
+    """Centre and ln width of the showers (B, 3), and their points (P, 3) with both taken out."""
+    slope = axis_slopes(showers.incident)[showers.shower]
+    xy = np.stack([showers.x_mm, showers.y_mm], axis=1) - slope * showers.detector.layer_z_mm[showers.layer][:, None]
+    seen = model.coordinates.squeeze(torch.from_numpy(xy).float(), torch.from_numpy(slope).float())
+    seen = seen / model.coordinates.scale_mm(showers.detector)
+    shower, energy = torch.from_numpy(showers.shower), torch.from_numpy(showers.energy_mev)
+    moments = model.lateral.measure(seen, energy, shower, len(showers))
+    moments[:, 2] -= TYPICAL_LOG_WIDTH
+    centred = model.lateral.remove(seen, moments, shower)
+    table = layer_descriptors(showers.detector)
+    mip = table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]
+    along = mip[showers.layer] / showers.incident.direction[showers.shower, 2]
+    log_e = (energy / torch.from_numpy(along).float()).clamp_min(_SMALLEST_MIP).log()
+    radius = torch.asinh(torch.linalg.vector_norm(centred, dim=1) / model.config.core_scale)
+    angle = torch.atan2(centred[:, 1], centred[:, 0]) / torch.pi
+    return moments, torch.stack([radius, angle, log_e], dim=1)
+
+
+def _mips(parts: Sequence[Showers], layers: int) -> Tensor:
+    """MIP of a sensor of each layer along the axis [MeV], 1 beyond a detector's layers, (B, L)."""
+    out = torch.ones(sum(len(p) for p in parts), layers)
+    start = 0
+    for part in parts:
+        table = layer_descriptors(part.detector)
+        mip = table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]
+        along = mip[None] / part.incident.direction[:, 2:].astype(np.float64)
+        out[start : start + len(part), : part.detector.n_layers] = torch.from_numpy(along).float()
+        start += len(part)
+    return out

@@ -1,0 +1,115 @@
+"""Counts and energies of the layers of any detector as totals and tokens, each relative to what is expected, and back.
+
+Of a shower with N points and visible energy E, in layers with N_l and E_l, and expectations p_l and e_l (`universal.Told`):
+
+    T = ln(E / sum e)                 M = ln((E / N) / (sum e / sum p))
+    a_l = ln(nu_l + c) - ln(N p_l / sum p + c)
+    m_l = ln(E_l / N_l) - ln(E / N) - ln((e_l / p_l) / (sum e / sum p))
+
+with nu_l = (N_l + u) exp(GAUGE xi), u uniform in [0, 1): counts are dequantised, and a draw below 1 is an empty layer. Totals are
+redundant with the layers; so that no density collapses onto the surface where they agree, all counts and all energies
+of a shower share a blur of `GAUGE`, which decoding divides out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from anycalo.models.universal import Told
+
+GAUGE = 0.05
+OFFSET = 2.0
+NOISE_OF_SHOWER = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """What a shower's totals make one expect of its layers, all (B, L).
+
+    Args:
+        count: expected points.
+        mean_mev: expected energy of a point.
+    """
+
+    count: Tensor
+    mean_mev: Tensor
+
+    @staticmethod
+    def of(told: Told, n_total: Tensor, e_total: Tensor) -> Shares:
+        """From totals (B,) of points and of energy [MeV]."""
+        points, energy = told.points, told.energy_mev
+        total_points, total_energy = points.sum(1, keepdim=True), energy.sum(1, keepdim=True)
+        count = n_total[:, None] * points / total_points
+        ratio = (energy / points.clamp_min(1e-12)) / (total_energy / total_points)
+        mean = torch.where(told.valid, ratio, torch.ones(())) * (e_total / n_total)[:, None]
+        return Shares(count=count, mean_mev=mean)
+
+
+def encode_totals(told: Told, n_total: Tensor, e_total: Tensor) -> Tensor:
+    """T and M of showers with these totals (B,): (B, 2)."""
+    points, energy = told.points.sum(1), told.energy_mev.sum(1)
+    return torch.stack([(e_total / energy).log(), (e_total / n_total * points / energy).log()], dim=1)
+
+
+def decode_totals(told: Told, totals: Tensor) -> tuple[Tensor, Tensor]:
+    """Points and energy [MeV] of T and M (B, 2): (B,), (B,)."""
+    points, energy = told.points.sum(1), told.energy_mev.sum(1)
+    e_total = totals[:, 0].exp() * energy
+    return e_total * (-totals[:, 1]).exp() * points / energy, e_total
+
+
+def encode_layers(shares: Shares, n: Tensor, e: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """nu, a and m of layers with n points and e MeV, each (B, L).
+
+    Args:
+        shares: of the showers' own totals.
+        n, e: (B, L).
+        noise: standard normal numbers (B, L + 2): dequantisation, and the blurs of counts and of energies.
+    """
+    u = torch.special.ndtr(noise[:, :-NOISE_OF_SHOWER])
+    nu = (n + u) * (GAUGE * noise[:, -2, None]).exp()
+    a = (nu + OFFSET).log() - (shares.count + OFFSET).log()
+    m = (e / n.clamp_min(1)).clamp_min(1e-9).log() - shares.mean_mev.log() + GAUGE * noise[:, -1, None]
+    return nu, a, torch.where(n > 0, m, torch.zeros(()))
+
+
+def decode_layers(told: Told, nu: Tensor, e: Tensor, n_total: Tensor, e_total: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers of points and energies of the layers, (B, L) each, that add up to the totals (B,).
+
+    Args:
+        told: of the showers.
+        nu: blurred counts, (B, L).
+        e: energies up to a common factor, (B, L).
+        n_total, e_total: (B,).
+    """
+    nu = torch.where(told.valid, nu, torch.zeros(()))
+    # The sum of N + u is the total and half a point a layer.
+    wanted = n_total + told.valid.sum(1) / 2
+    n = (nu * (wanted / nu.sum(1).clamp_min(1e-6))[:, None]).floor()
+    share = torch.where(n > 0, e * n / nu.clamp_min(1e-6), torch.zeros(()))
+    return n, share * (e_total / share.sum(1).clamp_min(1e-12))[:, None]
+
+
+def progress_features(shares: Shares, nu: Tensor, e: Tensor, e_total: Tensor) -> Tensor:
+    """How a shower stands against expectation before each layer, (B, L, 4): points so far and left, energy so far and left."""
+    expected = shares.count
+    wanted = expected * shares.mean_mev
+
+    def before(x: Tensor) -> Tensor:
+        return x.cumsum(1) - x
+
+    past, past_expected = before(nu), before(expected)
+    left, left_expected = expected.sum(1, keepdim=True) - past, expected.sum(1, keepdim=True) - past_expected
+    share, share_expected = before(e) / e_total[:, None], before(wanted) / wanted.sum(1, keepdim=True)
+    return torch.stack(
+        [
+            ((past + OFFSET) / (past_expected + OFFSET)).log(),
+            ((left.clamp_min(0) + OFFSET) / (left_expected.clamp_min(0) + OFFSET)).log(),
+            ((share + 0.01) / (share_expected + 0.01)).log(),
+            (((1 - share).clamp_min(0) + 0.01) / ((1 - share_expected).clamp_min(0) + 0.01)).log(),
+        ],
+        dim=-1,
+    )

@@ -1,0 +1,83 @@
+"""Gaussian mixtures whose parameters a network gives: likelihood and draws (Bishop, NCRG/94/004: mixture density networks)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+_WIDEST = 4.0
+
+
+class GaussianMixture(nn.Module):
+    """Mixtures of K Gaussians with full covariances in D dimensions, from features.
+
+    The precision of each component is L^T L with L lower triangular, so that a density needs no solution of equations.
+
+    Args:
+        features: of the input.
+        dimension: D.
+        components: K.
+    """
+
+    def __init__(self, features: int, dimension: int, components: int) -> None:
+        super().__init__()
+        self.dimension, self.components = dimension, components
+        self.below = dimension * (dimension - 1) // 2
+        self.linear = nn.Linear(features, components * (1 + 2 * dimension + self.below))
+        rows, columns = torch.tril_indices(dimension, dimension, -1)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+        # Components start apart, so that they learn different things.
+        with torch.no_grad():
+            self.linear.weight.mul_(0.1)
+            self.linear.bias.zero_()
+            means = self.linear.bias[components : components * (1 + dimension)]
+            means.copy_(torch.randn(len(means)) * 0.5)
+
+    def parameters_of(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """ln weights (..., K), means (..., K, D), ln of the diagonal of L (..., K, D), what is below it (..., K, D (D - 1) / 2)."""
+        K, D = self.components, self.dimension
+        weight, mean, diagonal, below = self.linear(h).split([K, K * D, K * D, K * self.below], dim=-1)
+        shape = h.shape[:-1]
+        # Widths from exp(-4) to exp(4) of what the targets are scaled to.
+        diagonal = _WIDEST * torch.tanh(diagonal.reshape(*shape, K, D) / _WIDEST)
+        return weight.log_softmax(-1), mean.reshape(*shape, K, D), diagonal, below.reshape(*shape, K, self.below)
+
+    def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
+        """ln density of x (..., D) given features (..., F): (...)."""
+        weight, mean, diagonal, below = self.parameters_of(h)
+        residual = x[..., None, :] - mean
+        z = residual * diagonal.exp()
+        if self.below:
+            z = z.index_add(-1, self.rows, below * residual[..., self.columns])
+        log_normal = diagonal.sum(-1) - 0.5 * (z**2).sum(-1) - 0.5 * self.dimension * math.log(2 * math.pi)
+        return torch.logsumexp(weight + log_normal, dim=-1)
+
+    def sample(self, h: Tensor, normal: Tensor) -> Tensor:
+        """Draws (..., D) from features (..., F) and standard normal numbers (..., D + 1); the last chooses the component."""
+        weight, mean, diagonal, below = self.parameters_of(h)
+        u = torch.special.ndtr(normal[..., -1:])
+        k = (weight.exp().cumsum(-1) < u).sum(-1, keepdim=True).clamp_max(self.components - 1)[..., None]
+        mean, diagonal = (t.gather(-2, k.expand(*k.shape[:-1], self.dimension))[..., 0, :] for t in (mean, diagonal))
+        z = normal[..., :-1]
+        if not self.below:
+            return mean + z * (-diagonal).exp()
+        below = below.gather(-2, k.expand(*k.shape[:-1], self.below))[..., 0, :]
+        # Solve L r = z row by row.
+        columns: list[Tensor] = []
+        first = 0
+        for row in range(self.dimension):
+            rest = sum((below[..., first + c] * columns[c] for c in range(row)), start=torch.zeros_like(z[..., 0]))
+            columns.append((z[..., row] - rest) * (-diagonal[..., row]).exp())
+            first += row
+        return mean + torch.stack(columns, dim=-1)
+
+
+def perceptron(*sizes: int) -> nn.Sequential:
+    """Linear maps of these sizes with GELU after each."""
+    layers: list[nn.Module] = []
+    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(a, b), nn.GELU()]
+    return nn.Sequential(*layers)

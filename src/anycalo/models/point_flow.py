@@ -1,0 +1,105 @@
+"""A point of a layer as three numbers with an exact likelihood: radius, then angle and energy given the radius.
+
+Each is a monotone rational-quadratic spline (arXiv 1906.04032) of a normal or uniform number; a network gives the splines' knots from
+what is known of the layer. One evaluation draws a point; the part that does not depend on the radius is evaluated once a layer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from zuko.transforms import MonotonicRQSTransform
+
+from anycalo.errors import ModelError
+from anycalo.models.mixture import perceptron
+
+_BOUND = 4.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointFlowConfig:
+    """Sizes of the point flow.
+
+    Args:
+        hidden: size of the layers of the network.
+        depth: how many there are.
+        bins: of the splines of radius and energy.
+        angle_bins: of that of the angle.
+        radius_features: size of the layer that sees the radius.
+    """
+
+    hidden: int = 96
+    depth: int = 2
+    bins: int = 14
+    angle_bins: int = 6
+    radius_features: int = 48
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "depth", "bins", "angle_bins", "radius_features"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} is {getattr(self, name)!r}; expected at least 1")
+
+
+class PointFlow(nn.Module):
+    """p(radius, angle, energy | context): see the module's text.
+
+    Radius and energy come as numbers that are about standard normal over all data, the angle as a number in [-1, 1].
+
+    Args:
+        context: size of what is known of the layer.
+        config: sizes.
+    """
+
+    def __init__(self, context: int, config: PointFlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = perceptron(context, *[config.hidden] * config.depth)
+        self.radius = nn.Linear(config.hidden, 3 * config.bins - 1)
+        self.of_context = nn.Linear(config.hidden, config.radius_features)
+        self.of_radius = nn.Linear(4, config.radius_features, bias=False)
+        self.angle = nn.Linear(config.radius_features, 3 * config.angle_bins - 1)
+        self.energy = nn.Linear(config.radius_features, 3 * config.bins - 1)
+        for head in (self.radius, self.angle, self.energy):
+            nn.init.zeros_(head.bias)
+            with torch.no_grad():
+                head.weight.mul_(0.1)
+
+    def context(self, told: Tensor) -> tuple[Tensor, Tensor]:
+        """What points need of their layer: knots of the radius, and the part of the second layer; (..., 3 K - 1), (..., R)."""
+        h = self.trunk(told)
+        return self.radius(h), self.of_context(h)
+
+    def given_radius(self, part: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """Knots of angle and energy of points (P,) whose layers gave `part` (P, R)."""
+        basis = torch.stack([radius, radius**2 / 3, torch.sin(2 * radius), torch.cos(2 * radius)], dim=-1)
+        h = nn.functional.gelu(part + self.of_radius(basis))
+        return self.angle(h), self.energy(h)
+
+    def negative_log_likelihood(self, told: Tensor, x: Tensor) -> Tensor:
+        """-ln p of points x (P, 3), columns radius, angle, energy, given what is known of each one's layer (P, C): (P,)."""
+        knots, part = self.context(told)
+        z_radius, radius_slope = _spline(knots, self.config.bins, _BOUND).call_and_ladj(x[:, 0])
+        angle_knots, energy_knots = self.given_radius(part, x[:, 0])
+        _, angle_slope = _spline(angle_knots, self.config.angle_bins, 1.0).call_and_ladj(x[:, 1].clamp(-1, 1))
+        z_energy, energy_slope = _spline(energy_knots, self.config.bins, _BOUND).call_and_ladj(x[:, 2])
+        normal = 0.5 * (z_radius**2 + z_energy**2) + math.log(2 * math.pi)
+        out: Tensor = normal + math.log(2) - radius_slope - angle_slope - energy_slope
+        return out
+
+    def sample(self, context: tuple[Tensor, Tensor], row: Tensor, normal: Tensor) -> Tensor:
+        """Points (P, 3) of the layers `row` (P,) of a `context`, from standard normal numbers (P, 3)."""
+        knots, part = context
+        radius = _spline(knots[row], self.config.bins, _BOUND).inv(normal[:, 0])
+        angle_knots, energy_knots = self.given_radius(part[row], radius)
+        uniform = 2 * torch.special.ndtr(normal[:, 1]) - 1
+        angle = _spline(angle_knots, self.config.angle_bins, 1.0).inv(uniform)
+        energy = _spline(energy_knots, self.config.bins, _BOUND).inv(normal[:, 2])
+        return torch.stack([radius, angle, energy], dim=1)
+
+
+def _spline(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:
+    """The spline with these unnormalised widths, heights and slopes, the identity beyond the bound."""
+    return MonotonicRQSTransform(*knots.split([bins, bins, bins - 1], dim=-1), bound=bound)

@@ -1,0 +1,300 @@
+"""Universal coordinates: particle and layers as a geometry-aware model sees them, and back.
+
+Electromagnetic showers nearly scale: with depth in radiation lengths along the shower axis, with width in Moliere radii across it,
+with energy over the critical energy. What is left is small, and is what a network learns.
+
+Expected of layer l is the flux of shower particles through its sensors, from the gamma distribution of the energy loss over depth
+(Longo and Sestili; Review of Particle Physics, "Electromagnetic cascades"), with b = 0.5 and its maximum at
+t_max = ln(E / E_c) + 0.5 for photons and - 0.5 for electrons, in radiation lengths along the axis:
+
+    flux_l = (E / E_c) <dP/dt>_l             particles that cross a sensor of layer l
+    points_l = flux_l sensors_l,  energy_l = flux_l MIP_l / cos(theta)
+
+A slanted shower is one at normal incidence in layers 1 / cos(theta) thicker, once positions across the axis are taken
+perpendicular to it: (x, y) of a layer, relative to the axis, are shortened by cos(theta) along the direction of the slant.
+
+`RawCoordinates` is the ablation: the same networks told layer numbers and millimetres, and expecting nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anycalo.geometry import Detector
+from anycalo.geometry.descriptors import LAYER, WHOLE, layer_descriptors, whole_descriptors
+from anycalo.showers import Incident
+
+_B = 0.5
+_SMALLEST_FLUX = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a model is told of B showers in detectors of up to L layers.
+
+    Args:
+        shower: of the particle and the whole detector, (B, S).
+        layer: of each layer, (B, L, F); 0 beyond a detector's layers.
+        valid: whether a detector has that layer, (B, L).
+        points: expected number of points of each layer up to a common factor, (B, L); 0 beyond a detector's layers.
+        energy_mev: expected visible energy of each layer up to a common factor, (B, L).
+    """
+
+    shower: Tensor
+    layer: Tensor
+    valid: Tensor
+    points: Tensor
+    energy_mev: Tensor
+
+    def __getitem__(self, index: Tensor | slice) -> Told:
+        return Told(
+            shower=self.shower[index],
+            layer=self.layer[index],
+            valid=self.valid[index],
+            points=self.points[index],
+            energy_mev=self.energy_mev[index],
+        )
+
+
+class Geometry:
+    """Descriptors of several detectors in two tensors, layers padded with zeros.
+
+    Args:
+        detectors: D of them.
+
+    Attributes:
+        layer: (D, L, len(LAYER)), L of the detector with the most layers.
+        whole: (D, len(WHOLE)).
+        count: number of layers, (D,).
+    """
+
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        self.count = torch.tensor([d.n_layers for d in detectors])
+        self.layer = torch.zeros(len(detectors), int(self.count.max()), len(LAYER))
+        for k, detector in enumerate(detectors):
+            self.layer[k, : detector.n_layers] = torch.from_numpy(layer_descriptors(detector).copy()).float()
+        self.whole = torch.from_numpy(np.stack([whole_descriptors(d) for d in detectors])).float()
+
+
+class Coordinates(ABC):
+    """What a model is told, and in which units it sees positions."""
+
+    shower_features: int
+    layer_features: int
+    odd_in_x: tuple[int, ...]
+    odd_in_y: tuple[int, ...]
+    """Features of a shower that change their sign when x, or y together with the charge, is turned around."""
+
+    def flip(self, shower: Tensor, signs: Tensor) -> Tensor:
+        """Features of showers (B, S) with x, and y together with the charge, turned around where signs (B, 2) are -1.
+
+        Both leave the field, which is along x, and every electromagnetic process as it is.
+        """
+        out = shower.clone()
+        out[:, self.odd_in_x] *= signs[:, :1]
+        out[:, self.odd_in_y] *= signs[:, 1:]
+        return out
+
+    @abstractmethod
+    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
+        """B particles (`particle_table`) in the detectors `which` (B,) of a geometry."""
+
+    @abstractmethod
+    def scale_mm(self, detector: Detector) -> float:
+        """The unit of positions across the axis [mm]."""
+
+    @abstractmethod
+    def squeeze(self, xy: Tensor, slope: Tensor) -> Tensor:
+        """Positions in a layer relative to the axis (P, 2) as seen across the axis, given slopes (P, 2): dx / dz, dy / dz."""
+
+    @abstractmethod
+    def stretch(self, xy: Tensor, slope: Tensor) -> Tensor:
+        """Inverse of `squeeze`."""
+
+
+def particle_table(incident: Incident) -> Tensor:
+    """ln E [MeV], direction and charge of B particles, (B, 5)."""
+    charge = -np.sign(incident.pdg) * (incident.pdg != 22)
+    columns = np.column_stack([np.log(incident.energy_mev.astype(np.float64)), incident.direction, charge])
+    return torch.from_numpy(columns).float()
+
+
+def gamma_cdf(t: Tensor, t_max: Tensor) -> Tensor:
+    """Share of a shower's energy lost before depth t [X0], for its maximum at t_max; broadcast."""
+    return torch.special.gammainc(_B * t_max.clamp_min(0.5) + 1, _B * t.clamp_min(0))
+
+
+def _column(table: Tensor, name: str, names: tuple[str, ...]) -> Tensor:
+    return table[..., names.index(name)]
+
+
+class UniversalCoordinates(Coordinates):
+    """See the module's text."""
+
+    shower_features = 15
+    layer_features = 19
+    odd_in_x = (3,)
+    odd_in_y = (4, 6, 9)
+
+    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
+        """See `Coordinates.told`."""
+        layers, whole = geometry.layer[which], geometry.whole[which]
+        log_e, dx, dy, dz, charge = particle.unbind(1)
+        path = 1 / dz
+        photon = (charge == 0).float()
+        critical = _column(whole, "critical_energy_mev", WHOLE)
+        log_y = log_e - critical.log()
+        t_max = log_y - 0.5 + photon
+
+        def of(name: str) -> Tensor:
+            return _column(layers, name, LAYER)
+
+        valid = torch.arange(layers.shape[1])[None] < geometry.count[which][:, None]
+        front, back = of("sensor_front_x0") * path[:, None], of("sensor_back_x0") * path[:, None]
+        # Over a thin sensor the mean is taken over a twentieth of a radiation length, below which nothing changes.
+        thin = (0.05 - (back - front)).clamp_min(0) / 2
+        front, back = (front - thin).clamp_min(0), back + thin
+        peak = t_max[:, None]
+        density = (gamma_cdf(back, peak) - gamma_cdf(front, peak)) / (back - front).clamp_min(1e-3)
+        flux = log_y.exp()[:, None] * density.clamp_min(0) + _SMALLEST_FLUX
+        mip = of("mip_mev") * path[:, None]
+        zero = torch.zeros(())
+        points = torch.where(valid, flux * of("sensors"), zero)
+        energy = torch.where(valid, flux * mip, zero)
+        middle = (front + back) / 2
+        depth = _column(whole, "depth_x0", WHOLE) * path
+        radius = _column(whole, "moliere_mm", WHOLE)
+
+        def log(x: Tensor, low: float = 1e-4) -> Tensor:
+            return x.clamp_min(low).log()
+
+        layer = [
+            (middle - peak) / 5,
+            middle / 10,
+            (depth[:, None] - middle) / 10,
+            log(flux) / 3,
+            (gamma_cdf(middle, peak) - 0.5) * 2,
+            log(of("spacing_x0") * path[:, None], 1e-2),
+            log(of("behind_x0") * path[:, None], 1e-2),
+            log(of("spacing_mm") / radius[:, None], 1e-2),
+            log(of("sensor_mm") / of("sensors").clamp_min(1) * path[:, None]),
+            log(of("sensor_x0") / of("sensors").clamp_min(1) * path[:, None]) / 2,
+            log(mip / of("sensors").clamp_min(1)),
+            of("sensor_z") / 10,
+            log(of("sensors")),
+            log(of("sampling_fraction")),
+            log(of("moliere_mm") / radius[:, None]),
+            log(of("critical_energy_mev") / critical[:, None]),
+            of("effective_z") / 40 - 1,
+            of("facing_front_z") / 40 - 1,
+            of("facing_back_z") / 40 - 1,
+        ]
+        field = _column(whole, "field_tesla", WHOLE)
+        shower = [
+            (log_e - 9) / 1.5,
+            (log_y - 6.5) / 1.5,
+            path - 1,
+            dx,
+            dy,
+            photon,
+            charge,
+            field / 3,
+            field * radius / 50,
+            field * charge / 3,
+            log(radius) - 3,
+            _column(whole, "effective_z", WHOLE) / 40 - 1,
+            log(_column(whole, "sampling_fraction", WHOLE)) / 2 + 1,
+            (depth - t_max) / 10 - 1,
+            log(1 - gamma_cdf(depth, t_max), 1e-6) / 4,
+        ]
+        told = torch.where(valid[..., None], torch.stack(layer, dim=-1), zero)
+        return Told(shower=torch.stack(shower, dim=1), layer=told, valid=valid, points=points, energy_mev=energy)
+
+    def scale_mm(self, detector: Detector) -> float:
+        """The Moliere radius."""
+        return float(whole_descriptors(detector)[WHOLE.index("moliere_mm")])
+
+    def squeeze(self, xy: Tensor, slope: Tensor) -> Tensor:
+        """See `Coordinates.squeeze`."""
+        return _along(xy, slope, lambda cos: cos)
+
+    def stretch(self, xy: Tensor, slope: Tensor) -> Tensor:
+        """See `Coordinates.stretch`."""
+        return _along(xy, slope, lambda cos: 1 / cos)
+
+
+def _along(xy: Tensor, slope: Tensor, factor: object) -> Tensor:
+    """Positions with their component along the slope multiplied by a function of cos(theta)."""
+    squared = (slope**2).sum(1, keepdim=True)
+    cos = (1 + squared).rsqrt()
+    change = (factor(cos) - 1) / squared.clamp_min(1e-12)  # type: ignore[operator]
+    out: Tensor = xy + torch.where(squared > 1e-10, change, 0.0) * (xy * slope).sum(1, keepdim=True) * slope
+    return out
+
+
+class RawCoordinates(Coordinates):
+    """Layer numbers and millimetres; see the module's text."""
+
+    shower_features = 9
+    layer_features = 8
+    odd_in_x = (1,)
+    odd_in_y = (2, 5)
+
+    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
+        """See `Coordinates.told`; the same number of points and the same energy are expected of every layer."""
+        layers, whole = geometry.layer[which], geometry.whole[which]
+        log_e, dx, dy, dz, charge = particle.unbind(1)
+        valid = torch.arange(layers.shape[1])[None] < geometry.count[which][:, None]
+        count = geometry.count[which].float()
+        number = torch.arange(layers.shape[1]).float().expand_as(valid)
+
+        def of(name: str) -> Tensor:
+            return _column(layers, name, LAYER)
+
+        layer = [
+            number / 20,
+            of("z_mm") / 200,
+            of("spacing_mm") / 10,
+            of("thickness_mm") / 10,
+            of("sensor_mm") / 3,
+            of("effective_z") / 40 - 1,
+            of("sensor_z") / 10,
+            (count[:, None] - number) / 20,
+        ]
+        shower = [
+            (log_e - 9) / 1.5,
+            dx,
+            dy,
+            dz - 1,
+            (charge == 0).float(),
+            charge,
+            _column(whole, "field_tesla", WHOLE) / 3,
+            _column(whole, "effective_z", WHOLE) / 40 - 1,
+            count / 20,
+        ]
+        zero = torch.zeros(())
+        even = torch.where(valid, log_e.exp()[:, None] / (10 * count[:, None]), zero)
+        told = torch.where(valid[..., None], torch.stack(layer, dim=-1), zero)
+        return Told(shower=torch.stack(shower, dim=1), layer=told, valid=valid, points=even, energy_mev=even)
+
+    def scale_mm(self, detector: Detector) -> float:
+        """20 mm everywhere."""
+        return 20.0
+
+    def squeeze(self, xy: Tensor, slope: Tensor) -> Tensor:
+        """As it is."""
+        return xy
+
+    def stretch(self, xy: Tensor, slope: Tensor) -> Tensor:
+        """As it is."""
+        return xy
+
+
+COORDINATES: dict[str, type[Coordinates]] = {"universal": UniversalCoordinates, "raw": RawCoordinates}
