@@ -173,3 +173,26 @@ def test_samples_are_named_after_their_generator(truth, fast):
     plain.provenance = {}
     assert words.sample(plain) == "unknown origin"
     assert words.incident(plain).startswith("gamma, 1.")
+
+
+def test_showers_side_by_side_share_frame_and_colours(truth, fast):
+    bright = Showers(
+        detector=fast.detector,
+        incident=fast.incident,
+        offsets=fast.offsets,
+        x_mm=3 * fast.x_mm,
+        y_mm=3 * fast.y_mm,
+        layer=fast.layer,
+        energy_mev=10 * fast.energy_mev,
+    )
+    alone = [display.pictures([(showers, 4)])[0][0] for showers in (truth, bright)]
+    together = [figure for figure, _ in display.pictures([(truth, 4), (bright, 4)])]
+
+    def frame(figure):
+        side, front, _ = figure.axes
+        return side.get_ylim(), front.get_xlim(), side.collections[0].norm.vmax
+
+    assert frame(alone[0]) != frame(alone[1])
+    assert frame(together[0]) == frame(together[1])
+    for k, wide in enumerate(frame(together[0])[:2]):
+        assert all(wide[0] <= frame(figure)[k][0] and frame(figure)[k][1] <= wide[1] for figure in alone)

@@ -43,7 +43,7 @@ def without_figures(monkeypatch):
     """For what a page says in words: figures take seconds."""
     for name in ("comparison", "overview"):
         monkeypatch.setattr(figures, name, lambda *args: None)
-    monkeypatch.setattr(report, "picture", lambda *args, **kwargs: (None, "caption"))
+    monkeypatch.setattr(report, "pictures", lambda pairs, **kwargs: [(None, "caption") for _ in pairs])
     monkeypatch.setattr(figures, "as_uri", lambda *args, **kwargs: "data:image/png;base64,")
 
 
@@ -80,7 +80,7 @@ def test_the_table_holds_every_number_worst_first(evaluation, page):
     expected = sorted(evaluation.observables.values(), key=lambda r: -r.w1_ratio)
     assert [row[0] for row in rows] == [r.title for r in expected]
     for row, r in zip(rows, expected, strict=True):
-        interval = f"{ratio(r.w1_ratio_ci[0])} – {ratio(r.w1_ratio_ci[1])}"
+        interval = f"{ratio(r.w1_ratio_ci[0])} to {ratio(r.w1_ratio_ci[1])}"
         numbers = [number(v) for v in (r.w1, r.w1_floor, r.jsd, r.jsd_floor, r.separation, r.separation_floor)]
         assert row[1:] == [ratio(r.w1_ratio), interval, *numbers]
 
@@ -317,7 +317,7 @@ def test_metrics_of_whole_showers_have_their_tables(evaluation, truth, fast):
     page = render(dataclasses.replace(evaluation, metrics=metrics, calochallenge=separations), truth, fast)
     rows = table(page, "correlations")
     assert [row[0] for row in rows] == ["Classifier AUC", "Fréchet physics distance"]
-    assert rows[0][1:] == ["0.610", "0.580 – 0.640", "0.500", "0.470 – 0.530", "9.10"]
+    assert rows[0][1:] == ["0.610", "0.580 to 0.640", "0.500", "0.470 to 0.530", "9.10"]
     assert "what &lt;differs&gt;" in page
     assert rows[1][1] == "–"
     assert [row[0] for row in table(page, "angles")] == ["Error of the direction [rad]"]
@@ -327,6 +327,12 @@ def test_metrics_of_whole_showers_have_their_tables(evaluation, truth, fast):
     assert '<b id="auc">0.61</b> (0.58 to 0.64); truth against truth gives 0.47 to 0.53' in page
     dots = re.findall(r'class="dot" style="background: ([^"]*)"', page[page.index('id="correlations"') :])
     assert dots[:2] == [figures.BAD, figures.GOOD]
+    # A light for each kind of comparison, in the colour of its worst: a good mean must not hide a classifier.
+    body = page[page.index('id="lights"') : page.index("</table>", page.index('id="lights"'))]
+    assert re.findall(r'style="background: ([^"]*)"', body)[1:] == [figures.BAD, figures.WARN]
+    assert "worst: classifier AUC" in body
+    assert "1 of 2 beyond 3" in body
+    assert "worst: error of the direction" in body
 
 
 def test_without_metrics_there_are_no_tables_of_them(page):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def _frame(position: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _event(showers: Showers, event: int, cells: bool) -> _Event:
+def _event(
+    showers: Showers, event: int, cells: bool, frame: tuple[tuple[float, float], tuple[float, float]] | None = None
+) -> _Event:
     if isinstance(event, bool) or not isinstance(event, (int, np.integer)) or not 0 <= event < len(showers):
         raise ShowersError(f"event {event!r} asked for; there are events 0 to {len(showers) - 1}")
     shower = showers[int(event)]
@@ -75,7 +78,7 @@ def _event(showers: Showers, event: int, cells: bool) -> _Event:
         raise ShowersError(f"event {event} ({title}) has no {what} with energy; there is nothing to draw")
     x, y, layer, energy = x[lit], y[lit], layer[lit], energy[lit]
     total, found = energy.sum(), len(energy)
-    x_range, y_range = _frame(x, energy), _frame(y, energy)
+    x_range, y_range = frame or (_frame(x, energy), _frame(y, energy))
     inside = (x >= x_range[0]) & (x <= x_range[1]) & (y >= y_range[0]) & (y <= y_range[1])
     shown = np.flatnonzero(inside)
     shown = shown[np.argsort(energy[shown])][-_SHOWN:]
@@ -141,14 +144,25 @@ def event_display(
     return pages[0], pages[1]
 
 
-def picture(showers: Showers, event: int, *, cells: bool = False) -> tuple[Figure, str]:
-    """The picture of `event_display` as a figure, with its caption apart from it.
+def pictures(pairs: Sequence[tuple[Showers, int]], *, cells: bool = False) -> list[tuple[Figure, str]]:
+    """Showers to be seen side by side, each as a figure with its caption apart: one frame and one scale of colours for all.
+
+    Args:
+        pairs: samples, and which shower of each.
+        cells: draw cells above threshold instead of deposits.
 
     Raises:
         ShowersError: if there is no such event, or nothing in it to draw.
     """
-    drawn = _event(showers, event, cells)
-    return _projections(drawn, Figure(figsize=(5.4, 3.0), layout="constrained")), drawn.caption
+    alone = [_event(showers, event, cells) for showers, event in pairs]
+    frames = [
+        (min(low for low, _ in ranges), max(high for _, high in ranges))
+        for ranges in ([one.x_range_mm for one in alone], [one.y_range_mm for one in alone])
+    ]
+    together = [_event(showers, event, cells, (frames[0], frames[1])) for showers, event in pairs]
+    scales = [one.scale_mev for one in together]
+    scale = min(low for low, _ in scales), max(high for _, high in scales)
+    return [(_projections(one, Figure(figsize=(5.4, 3.0), layout="constrained"), scale), one.caption) for one in together]
 
 
 def _picture(drawn: _Event) -> Figure:
@@ -158,11 +172,11 @@ def _picture(drawn: _Event) -> Figure:
     return figure
 
 
-def _projections(drawn: _Event, figure: Figure) -> Figure:
+def _projections(drawn: _Event, figure: Figure, scale_mev: tuple[float, float] | None = None) -> Figure:
     """The shower from the side and from the front."""
     depth = drawn.detector.depth_mm
     side, front, bar = figure.subplots(1, 3, width_ratios=(1.7, 1.0, 0.05))
-    norm = LogNorm(*drawn.scale_mev, clip=True)
+    norm = LogNorm(*(scale_mev or drawn.scale_mev), clip=True)
     colours = LinearSegmentedColormap.from_list("energy", COLOURS)
     size = 1.5 + 14 * np.asarray(norm(drawn.energy_mev)) ** 2
     for z in drawn.detector.layer_z_mm:

@@ -15,10 +15,11 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from anycalo.errors import OutputError, ShowersError
+from anycalo.errors import OutputError
 from anycalo.evaluate import Evaluation, ObservableResult
+from anycalo.readout import read_out
 from anycalo.report import figures, words
-from anycalo.report.display import picture
+from anycalo.report.display import pictures
 from anycalo.showers import Showers
 
 RESULTS, PAGE = "results.json", "index.html"
@@ -125,6 +126,7 @@ def render(evaluation: Evaluation, truth: Showers, fast: Showers) -> str:
         results=results,
         metrics=_metric_tables(evaluation),
         classifier=evaluation.metrics.get("auc"),
+        lights=_lights(evaluation),
         caloclouds3=evaluation.to_dict()["caloclouds3"],
         calochallenge=list(evaluation.calochallenge.values()),
         overview=figures.as_uri(figures.overview(evaluation.observables)),
@@ -135,6 +137,20 @@ def render(evaluation: Evaluation, truth: Showers, fast: Showers) -> str:
         version=evaluation.provenance["anycalo"],
         resamples=evaluation.provenance["n_bootstrap"],
     )
+
+
+def _lights(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """What the page says at first sight: of each kind of comparison the worst, with its ratio to the floor."""
+    found = []
+    observables = sorted(evaluation.observables.values(), key=lambda r: -r.w1_ratio)
+    far = sum(r.w1_ratio > figures.FAR for r in observables)
+    found.append(("Single observables", observables[0].title, observables[0].w1_ratio, far, len(observables)))
+    for table in _metric_tables(evaluation):
+        rows = sorted((m for m in table["rows"] if math.isfinite(m.ratio)), key=lambda m: -m.ratio)
+        if rows:
+            far = sum(m.ratio > figures.FAR for m in rows)
+            found.append((table["title"], rows[0].title, rows[0].ratio, far, len(rows)))
+    return [dict(zip(("title", "worst", "ratio", "far", "n"), row, strict=True)) for row in found]
 
 
 def _metric_tables(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -169,18 +185,22 @@ def _figure(result: ObservableResult, truth_label: str, fast_label: str) -> dict
 def _events(truth: Showers, fast: Showers) -> list[dict[str, str]]:
     """A truth shower of the median energy, and the fast shower nearest to it in energy, as pictures of cells."""
     energy = float(np.median(truth.incident.energy_mev))
-    shown = []
+    chosen: list[tuple[str, Showers, int]] = []
     for label, showers in (("Truth", truth), ("Fast", fast)):
         for index in np.argsort(np.abs(showers.incident.energy_mev - energy), kind="stable"):
-            try:
-                figure, caption = picture(showers, int(index), cells=True)
-            except ShowersError:  # no cell above threshold: the next one
-                continue
-            uri = figures.as_uri(figure, "png", dpi=150)
-            shown.append({"label": f"{label}: {words.event(showers, int(index))}", "caption": caption, "uri": uri})
-            energy = float(showers.incident.energy_mev[index])
-            break
-    return shown
+            if len(read_out(showers[int(index)]).energy_mev):  # else no cell above threshold: the next one
+                chosen.append((label, showers, int(index)))
+                energy = float(showers.incident.energy_mev[index])
+                break
+    drawn = pictures([(showers, index) for _, showers, index in chosen], cells=True) if chosen else []
+    return [
+        {
+            "label": f"{label}: {words.event(showers, index)}",
+            "caption": caption,
+            "uri": figures.as_uri(figure, "png", dpi=150),
+        }
+        for (label, showers, index), (figure, caption) in zip(chosen, drawn, strict=True)
+    ]
 
 
 def ratio(value: float) -> str:
