@@ -24,6 +24,7 @@ compressed logarithmically, and energies by their quantiles (see `point_features
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import ClassVar
@@ -40,7 +41,7 @@ from anycalo.models.consistency import Consistency
 from anycalo.models.edm import Denoiser
 from anycalo.models.flow import ShowerFlow
 from anycalo.models.layer_features import Gaussianise, LayerFeatures, energy_basis
-from anycalo.models.mean_flow import GAP_FEATURES, AverageVelocity, MeanFlowConfig
+from anycalo.models.mean_flow import GAP_FEATURES, TIME_SCALE, AverageVelocity, MeanFlowConfig
 from anycalo.models.merging import merge_tracks
 from anycalo.models.model import Domain, Model, Stage, axis_slopes
 from anycalo.models.noise import Noise
@@ -103,7 +104,8 @@ class CaloClouds(Model):
 
     def _mean_flow(self, features: int, config: MeanFlowConfig) -> MeanFlow:
         conditions, spread = len(self.config.conditions), self.config.schedule.sigma_data
-        network = Pointwise(features, conditions + GAP_FEATURES, self.config.network)
+        sizes = dataclasses.replace(self.config.network, time_scale=TIME_SCALE)
+        network = Pointwise(features, conditions + GAP_FEATURES, sizes)
         if config.start is None:
             return MeanFlow(AverageVelocity(network, data_spread=spread), None, config)
         start = ConditionalMixture(features, conditions, config.start, spread=spread)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,8 @@ class ShowerFlow(nn.Module):
     def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
         """Normal numbers (B, D) to data (B, D)."""
         half = self.dimension // 2  # the first half of the columns is what a coupling leaves as it is
-        for coupling, order in zip(reversed(self.couplings), reversed(self.permutations), strict=True):
+        couplings: list[Any] = list(reversed(self.couplings))
+        for coupling, order in zip(couplings, reversed(self.permutations), strict=True):
             kept, changed = z[:, :half], z[:, half:]
             raw = coupling.hyper(torch.cat([kept, condition], dim=1)).unflatten(1, (self.dimension - half, -1))
             if raw.shape[-1] == 2:

@@ -16,12 +16,14 @@ from anycalo.errors import ModelError
 from anycalo.models.edm import Denoiser
 from anycalo.models.objectives import mean_flow_loss
 from anycalo.models.paths import linear_point, velocity_from_denoiser
-from anycalo.models.pointwise import Condition, extended
+from anycalo.models.pointwise import Condition, Pointwise, extended
 from anycalo.models.solvers import along
 from anycalo.models.starts import StartConfig
 
-GAP_FEATURES = 12
-_SMALLEST_SIGMA, _LARGEST_SIGMA = 0.002, 80.0
+GAP_FEATURES = 8
+TIME_SCALE = 2.0
+"""Spread of the frequencies in which a network of mean velocities is told the angle, from 0 to 1."""
+_SMALLEST_ANGLE = 0.004
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +87,11 @@ class AverageVelocity(nn.Module):
     With data of spread d, a start of spread a and n^2 = a^2 t^2 + d^2 (1 - t)^2, the best linear guess of e - x is
     z (a^2 t - d^2 (1 - t)) / n^2 and what is left has spread a d / n:
 
-        u(z, r, t) = z (a^2 t - d^2 (1 - t)) / n^2 - (a d / n) F(z / n, ln(a t / (1 - t)) / 4, (condition, t - r)).
+        u(z, r, t) = z (a^2 t - d^2 (1 - t)) / n^2 - (a d / n) F(z / n, angle, (condition, t - r)).
 
-    For a = 1 and r = t this is exactly the velocity of the EDM denoiser with the network F. The features of t - r are
-    0 at r = t, and their weights begin at 0, so that a network with a denoiser's weights begins as its velocity.
+    For a = 1 and r = t this is the velocity of an EDM denoiser with the network F, but for how F is told the time: the angle
+    arctan(a t / (d (1 - t))) over pi/2 has a bounded derivative in t, of which MeanFlow makes its target, and the logarithm
+    of the noise level has not (with it, training diverged). The features of t - r are 0 at r = t.
 
     Args:
         network: F, whose condition has `GAP_FEATURES` more than given to `forward`.
@@ -97,11 +100,13 @@ class AverageVelocity(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, network: nn.Module, *, data_spread: float, start_spread: float = 1.0) -> None:
+    network: Pointwise
+
+    def __init__(self, network: Pointwise, *, data_spread: float, start_spread: float = 1.0) -> None:
         super().__init__()
         self.network = network
         self.data_spread, self.start_spread = data_spread, start_spread
-        self.register_buffer("frequencies", torch.pi * torch.arange(1, GAP_FEATURES // 2 + 1) / 2)
+        self.register_buffer("frequencies", torch.pi / 2 * torch.arange(1, GAP_FEATURES // 2 + 1))
 
     def forward(self, z: Tensor, r: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Mean velocity from r to t.
@@ -114,23 +119,27 @@ class AverageVelocity(nn.Module):
         """
         a, d, s = self.start_spread, self.data_spread, 1 - t
         size = (a**2 * t**2 + d**2 * s**2).sqrt()
-        angle = (t - r)[..., None] * self.frequencies
-        gap = torch.cat([angle.sin(), angle.cos() - 1], dim=-1)
-        noise = (a * t / s.clamp_min(1e-6)).clamp(_SMALLEST_SIGMA, _LARGEST_SIGMA).log() / 4
-        told = extended(condition, gap)
+        phase = (t - r)[..., None] * self.frequencies
+        told = extended(condition, torch.cat([phase.sin(), phase.cos() - 1], dim=-1))
+        time = torch.atan2(a * t, d * s) / (torch.pi / 2)
         linear = along((a**2 * t - d**2 * s) / size**2, z) * z
-        out: Tensor = linear - along(a * d / size, z) * self.network(z / along(size, z), noise, told)
+        out: Tensor = linear - along(a * d / size, z) * self.network(z / along(size, z), time, told)
         return out
 
     @torch.no_grad()
-    def adopt(self, network: nn.Module) -> None:
-        """Take over the weights of a network whose condition lacks the features of t - r; theirs are set to 0."""
-        own = self.network.state_dict()
-        for name, tensor in network.state_dict().items():
-            if own[name].shape == tensor.shape:
-                own[name].copy_(tensor)
-            else:
-                own[name].zero_()[:, : tensor.shape[1]] = tensor
+    def adopt(self, teacher: Pointwise) -> None:
+        """Begin nearly as the velocity of an EDM denoiser with this network, whatever r.
+
+        The weights are its own, those of the features of t - r are 0, and the embedding of the time is fitted to
+        the teacher's embedding of the noise level by least squares over the angles.
+        """
+        own, known = self.network.state_dict(), teacher.state_dict()
+        for name, tensor in known.items():
+            if not name.startswith("time."):
+                own[name].zero_()[..., : tensor.shape[-1]] = tensor
+        grid = torch.linspace(_SMALLEST_ANGLE, 1 - _SMALLEST_ANGLE, 400, device=self.frequencies.device)
+        wanted = teacher.time((self.data_spread * torch.tan(grid * torch.pi / 2)).log() / 4)
+        self.network.time.fit(grid, wanted)
 
 
 def average_velocity_loss(

@@ -7,6 +7,7 @@ The networks are callables of a state and its times; condition, attention mask a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -106,7 +107,10 @@ def mean_flow_loss(
     """
     along_flow = (v if tangent is None else tangent).detach()
     inputs, directions = (z, r, t), (along_flow, torch.zeros_like(r), torch.ones_like(t))
-    u, change = torch.func.jvp(average, inputs, directions)
+    with warnings.catch_warnings():
+        # Forward mode compiles its own helpers when first used, by a function that torch itself has deprecated.
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
+        u, change = torch.func.jvp(average, inputs, directions)[:2]
     error = squares(u, v - along(t - r, z) * change.detach(), mask)
     if power:
         size = error.detach().flatten(1).sum(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from anycalo.models.mean_flow import AverageVelocity, MeanFlowConfig, average_ve
 from anycalo.models.model import Stage
 from anycalo.models.objectives import edm_loss
 from anycalo.models.physics import PointSet, physics_loss, scales
+from anycalo.models.pointwise import Pointwise
 from anycalo.models.starts import ConditionalMixture
 
 _SCALE_SHOWERS = 500
@@ -101,7 +103,9 @@ def distill_stage(consistency: Consistency, teacher: Denoiser, data: PointData, 
         device = next(teacher.parameters()).device
         clean = [
             consistency.solved(teacher, data.table[r].to(device), e.to(device)).cpu()
-            for r, e in zip(row.split(_SOLVED_AT_ONCE), normal.split(_SOLVED_AT_ONCE), strict=True)
+            for r, e in (
+                (row[k : k + _SOLVED_AT_ONCE], normal[k : k + _SOLVED_AT_ONCE]) for k in range(0, pairs, _SOLVED_AT_ONCE)
+            )
         ]
         pool.extend([row, normal, torch.cat(clean)])
 
@@ -153,7 +157,7 @@ class MeanFlow(nn.Module):
         def objective(x: Tensor, condition: Tensor, noise: Tensor) -> Tensor:
             if torch.is_grad_enabled() and not self.begun:
                 if self.config.teacher_start:
-                    self.average.adopt(teacher.network)
+                    self.average.adopt(cast(Pointwise, teacher.network))
                 self.begun.fill_(True)
             e = noise[:, :F] if self.start is None else self.start.coupled(x, condition, noise[:, : F + 1])
             loss = average_velocity_loss(self.average, self.config, x, e, condition, noise[:, F + 1 :], teacher)

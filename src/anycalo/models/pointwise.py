@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,16 @@ class FourierTime(nn.Module):
         out: Tensor = self.linear(torch.cat([angle.cos(), angle.sin()], dim=-1))
         return out
 
+    @torch.no_grad()
+    def fit(self, time: Tensor, wanted: Tensor, *, ridge: float = 1e-3) -> None:
+        """Set the linear map so that times (N,) are embedded nearly as wanted (N, size), by ridge regression."""
+        angle = time[:, None] * self.frequencies
+        a = torch.cat([angle.cos(), angle.sin(), torch.ones_like(angle[:, :1])], dim=-1).double()
+        penalty = ridge * torch.eye(a.shape[1], dtype=a.dtype, device=a.device)
+        solution = torch.linalg.solve(a.T @ a / len(a) + penalty, a.T @ wanted.double() / len(a))
+        self.linear.weight.copy_(solution[:-1].T)
+        self.linear.bias.copy_(solution[-1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class PointwiseConfig:
@@ -142,7 +152,7 @@ class Pointwise(nn.Module):
         table, row = condition if isinstance(condition, Rows) else (condition, None)
         if time.ndim:
             context = torch.cat([embedding, table if row is None else table[row]], dim=-1)
-        for layer in self.layers:
+        for layer in cast(Sequence[ContextSquash], self.layers):
             if time.ndim:
                 x = layer(x, context)
             else:

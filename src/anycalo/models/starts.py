@@ -92,7 +92,8 @@ class ConditionalMixture(nn.Module):
         log_weight, mean, factor = self.parts(condition)
         z = torch.linalg.solve_triangular(factor, (x[:, None, :] - mean)[..., None], upper=False).squeeze(-1)
         log_det = torch.diagonal(factor, dim1=-2, dim2=-1).log().sum(-1)
-        return log_weight - 0.5 * (z**2).sum(-1) - log_det - 0.5 * self.features * math.log(2 * math.pi)
+        joint: Tensor = log_weight - 0.5 * (z**2).sum(-1) - log_det - 0.5 * self.features * math.log(2 * math.pi)
+        return joint
 
     def log_density(self, x: Tensor, condition: Tensor) -> Tensor:
         """Logarithm of p(x | condition), (P,), of x (P, F)."""
