@@ -22,6 +22,7 @@ from anycalo.models.universal import Told
 
 GAUGE = 0.05
 OFFSET = 2.0
+SHARE_OFFSET = 0.01
 NOISE_OF_SHOWER = 2
 
 
@@ -108,8 +109,8 @@ def progress_features(shares: Shares, nu: Tensor, e: Tensor, e_total: Tensor) ->
         [
             ((past + OFFSET) / (past_expected + OFFSET)).log(),
             ((left.clamp_min(0) + OFFSET) / (left_expected.clamp_min(0) + OFFSET)).log(),
-            ((share + 0.01) / (share_expected + 0.01)).log(),
-            (((1 - share).clamp_min(0) + 0.01) / ((1 - share_expected).clamp_min(0) + 0.01)).log(),
+            ((share + SHARE_OFFSET) / (share_expected + SHARE_OFFSET)).log(),
+            (((1 - share).clamp_min(0) + SHARE_OFFSET) / ((1 - share_expected).clamp_min(0) + SHARE_OFFSET)).log(),
         ],
         dim=-1,
     )

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-_WIDEST = 4.0
+WIDEST = 4.0
 
 
 class GaussianMixture(nn.Module):
@@ -42,7 +42,7 @@ class GaussianMixture(nn.Module):
         weight, mean, diagonal, below = self.linear(h).split([K, K * D, K * D, K * self.below], dim=-1)
         shape = h.shape[:-1]
         # Widths from exp(-4) to exp(4) of what the targets are scaled to.
-        diagonal = _WIDEST * torch.tanh(diagonal.reshape(*shape, K, D) / _WIDEST)
+        diagonal = WIDEST * torch.tanh(diagonal.reshape(*shape, K, D) / WIDEST)
         return weight.log_softmax(-1), mean.reshape(*shape, K, D), diagonal, below.reshape(*shape, K, self.below)
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
