@@ -18,7 +18,7 @@ import numpy as np
 
 from anycalo.embed.config import EmbedRun
 from anycalo.embed.events import GEANT4, Events, entry_table, primary_table, stand_in
-from anycalo.embed.takeover import Takeover
+from anycalo.embed.takeover import Takeover, detector_breaches
 from anycalo.errors import DomainWarning, SimulationError
 from anycalo.geometry import Detector
 from anycalo.models import load_model
@@ -64,12 +64,8 @@ def embed(
     if not full:
         model = load_model(run.model)
         model.check(detector)
-        if detector.to_toml() not in model.domain.detectors:
-            warnings.warn(
-                f"outside the training domain: detector '{detector.name}' was not trained on. Treat its showers with care.",
-                DomainWarning,
-                stacklevel=2,
-            )
+        for breach in detector_breaches(model, detector):
+            warnings.warn(f"outside the training domain: {breach}. Treat these showers with care.", DomainWarning, stacklevel=2)
     variables = find_data()
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -33,6 +33,8 @@ class Takeover:
         self.model = model.eval()
         self.detector = detector
         self.seed = seed
+        # What is said of the detector alone, whatever the particle.
+        self._known = set(detector_breaches(model, detector))
         self.seconds = 0.0
         self.lost_mev = 0.0
         self._made = 0
@@ -44,8 +46,7 @@ class Takeover:
         # Backscattered particles cross by the hundred: the cheap question first.
         if crossing.energy_mev < domain.energy_mev[0] * 0.999 or crossing.energy_mev > domain.energy_mev[1] * 1.001:
             return False
-        # Asked about a detector that it knows, so that particles alone decide.
-        if domain.breaches(domain.detector, _incident([crossing])):
+        if not self._known.issuperset(domain.breaches(self.detector, _incident([crossing]))):
             return False
         self._waiting.append(crossing)
         return True
@@ -74,6 +75,12 @@ class Takeover:
         points = np.stack([showers.layer, x, y, showers.energy_mev], axis=1)[inside]
         self.seconds += time.process_time() - start
         return taken, points, owner[inside]
+
+
+def detector_breaches(model: Model, detector: Detector) -> list[str]:
+    """What a model's domain says against a detector, for particles well inside the domain."""
+    domain = model.domain
+    return domain.breaches(detector, Incident(domain.particles[0], energy_mev=domain.energy_mev[0]))
 
 
 def _incident(crossings: Sequence[Crossing]) -> Incident:

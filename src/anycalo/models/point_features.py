@@ -76,17 +76,17 @@ class Lateral:
         """Points (P, 2) so moved and widened that `measure` gives `moments` (B, 3): the centre exactly, the width nearly."""
         # measure, shift, scale, measure the centre, shift: written out, every position is compressed and expanded once.
         u = compress(xy, self.centre_scale_mm)
-        u = u - weighted_centre(u, weight, shower, len(moments))[shower]
+        u = u - weighted_centre(u, weight, shower, moments.shape[0])[shower]
         v = compress(expand(u, self.centre_scale_mm), self.width_scale_mm)
-        factor = moments[:, 2].exp() / weighted_width(v, weight, shower, len(moments))
+        factor = moments[:, 2].exp() / weighted_width(v, weight, shower, moments.shape[0])
         u = compress(expand(v * factor[shower, None], self.width_scale_mm), self.centre_scale_mm)
-        u = u + (moments[:, :2] - weighted_centre(u, weight, shower, len(moments)))[shower]
+        u = u + (moments[:, :2] - weighted_centre(u, weight, shower, moments.shape[0]))[shower]
         return expand(u, self.centre_scale_mm)
 
 
 def impose_energy(energy: Tensor, group: Tensor, target: Tensor) -> Tensor:
     """Scale energies (P,) so that each group's sum is its target (groups,)."""
-    return energy * (target / sum_by(energy, group, len(target)).clamp_min(1e-30))[group]
+    return energy * (target / sum_by(energy, group, target.shape[0]).clamp_min(1e-30))[group]
 
 
 class Standardise(nn.Module):
