@@ -110,6 +110,19 @@ def test_the_light_follows_the_ratio(evaluation, truth, fast, value, colour, ver
 
 
 @pytest.mark.usefixtures("without_figures")
+def test_a_good_mean_does_not_hide_a_weak_point(evaluation, truth, fast):
+    calm = {name: 1.0 for name in evaluation.observables}
+    summary = dataclasses.replace(evaluation.summary, ratio_to_floor=1.1, perfect_ratio_range=(0.7, 1.2))
+    for ratios, words, colour in (
+        (calm, "not distinguishable from the truth<", figures.GOOD),
+        (calm | {"width_x": 5.0}, "not distinguishable from the truth on average, but see the red lights<", figures.WARN),
+    ):
+        page = render(dataclasses.replace(replaced(evaluation, **ratios), summary=summary, metrics={}), truth, fast)
+        assert f'class="badge">{words}' in page
+        assert f"color: white; background: {colour};" in page
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_weak_points_are_stated(evaluation, truth, fast):
     calm = {name: 1.0 for name in evaluation.observables}
     page = render(replaced(evaluation, **{**calm, "width_x": 12.3, "cog_z": 3.01}), truth, fast)

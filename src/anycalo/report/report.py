@@ -102,6 +102,9 @@ def check_folder(out: str | Path, *, overwrite: bool = False) -> None:
 def render(evaluation: Evaluation, truth: Showers, fast: Showers) -> str:
     """The page of a report."""
     labels = words.sample(truth), words.sample(fast)
+    lights = _lights(evaluation)
+    # A good mean must not pass for a good sample.
+    hidden = evaluation.summary.ratio_to_floor <= figures.NEAR and any(light["far"] for light in lights)
     results = sorted(evaluation.observables.values(), key=lambda r: -r.w1_ratio)
     average = [evaluation.observables[name] for name in _AVERAGE if name in evaluation.observables]
     weak = [r for r in results if r.w1_ratio > figures.FAR]
@@ -118,7 +121,8 @@ def render(evaluation: Evaluation, truth: Showers, fast: Showers) -> str:
         summary=summary,
         colour=figures.light(summary.ratio_to_floor),
         weak_colour=figures.BAD if weak else figures.GOOD,
-        verdict=_verdict(evaluation),
+        verdict=_verdict(evaluation) + (" on average, but see the red lights" if hidden else ""),
+        badge_colour=figures.WARN if hidden else figures.light(summary.ratio_to_floor),
         weak=weak,
         far=figures.FAR,
         near=figures.NEAR,
@@ -126,7 +130,7 @@ def render(evaluation: Evaluation, truth: Showers, fast: Showers) -> str:
         results=results,
         metrics=_metric_tables(evaluation),
         classifier=evaluation.metrics.get("auc"),
-        lights=_lights(evaluation),
+        lights=lights,
         caloclouds3=evaluation.to_dict()["caloclouds3"],
         calochallenge=list(evaluation.calochallenge.values()),
         overview=figures.as_uri(figures.overview(evaluation.observables)),
@@ -170,7 +174,7 @@ def _metric_tables(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _verdict(evaluation: Evaluation) -> str:
     summary = evaluation.summary
     if summary.ratio_to_floor <= summary.perfect_ratio_range[1]:
-        return "not distinguishable from the truth by these observables at this sample size"
+        return "not distinguishable from the truth"
     if summary.ratio_to_floor <= figures.NEAR:
         return "close to the floor"
     if summary.ratio_to_floor <= figures.FAR:
