@@ -101,12 +101,10 @@ def distill_stage(consistency: Consistency, teacher: Denoiser, data: PointData, 
         row = data.row[torch.randint(data.size, (pairs,), generator=generator)].long()
         normal = torch.randn(pairs, F, generator=generator)
         device = next(teacher.parameters()).device
-        clean = [
-            consistency.solved(teacher, data.table[r].to(device), e.to(device)).cpu()
-            for r, e in (
-                (row[k : k + _SOLVED_AT_ONCE], normal[k : k + _SOLVED_AT_ONCE]) for k in range(0, pairs, _SOLVED_AT_ONCE)
-            )
-        ]
+        clean = []
+        for start in range(0, pairs, _SOLVED_AT_ONCE):
+            part = slice(start, start + _SOLVED_AT_ONCE)
+            clean.append(consistency.solved(teacher, data.table[row[part]].to(device), normal[part].to(device)).cpu())
         pool.extend([row, normal, torch.cat(clean)])
 
     def objective(x: Tensor, condition: Tensor, noise: Tensor) -> Tensor:

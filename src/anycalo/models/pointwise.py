@@ -162,5 +162,5 @@ class Pointwise(nn.Module):
                     shift, gate = shift.index_select(0, row), gate.index_select(0, row)
                 x = torch.addcmul(shift, layer.linear(x), gate)
             if layer is not self.layers[-1]:
-                x = nn.functional.leaky_relu(x, self.negative_slope)
+                x = nn.functional.leaky_relu(x, self.negative_slope, inplace=True)
         return x
