@@ -4,7 +4,8 @@
 
 The file is synthetic, in the layout of the challenge (gzip, float32, chunks as h5py chooses): energies
 uniform in the logarithm from 1 GeV to 1 TeV, a share of the voxels lit that grows with the energy and is
-`occupancy` on average, random deposits in the layers where showers have them. Each conversion is a fresh process; its time is the wall clock
+`occupancy` on average, random deposits in the layers
+where showers have them. Each conversion is a fresh process; its time is the wall clock
 of the whole command, start of Python included, its memory the largest resident set of that process. On a machine
 that is busy with other work, the processor time is what the same command takes on a free core.
 """
