@@ -34,7 +34,9 @@ visible = []
 incident = Incident(particle, energy_mev=energy, n=n)
 run.shoot(incident, range(1, n + 1), lambda s, neutral: visible.append(s[:, 3].sum() + neutral.sum()))
 accounts = [(a.deposited_mev, a.leaked_mev) for a in run.accounts]
-open(sys.argv[2], "w").write(json.dumps([accounts, visible]))
+with open(sys.argv[2], "w") as out:
+    out.write(json.dumps([accounts, visible]))
+os._exit(0)  # as the workers of a production do: see `anycalo.simulate.production.leave`
 """
 
 

@@ -11,10 +11,10 @@ from anycalo.cli.console import Terminal
 from anycalo.cli.processor import use_processor
 from anycalo.cli.quantities import Angle, Direction, EnergyRange, Flag, Names
 from anycalo.cli.samples import describe_file
+from anycalo.embed import open_model
 from anycalo.errors import CommandError
 from anycalo.generate import generate_file
 from anycalo.geometry import Detector
-from anycalo.models import load_model
 from anycalo.showers import Beam, Incident, ShowerFile, check_output
 
 
@@ -44,7 +44,7 @@ def generate(
     interrupted generation goes on where it stopped when the same command is given again.
 
     Args:
-        model: A shipped model's name or the directory of a trained one.
+        model: A shipped model's name, the directory of a trained one, or the folder of an export to onnx.
         out: The shower file to write.
         n: Number of showers; with --like, all of the file by default.
         energy: One energy (50GeV) or a range (10GeV:90GeV).
@@ -63,7 +63,7 @@ def generate(
     check_output(out, overwrite=overwrite)
     incident = _incident(n, energy, particle, spectrum, direction, max_angle, like, seed)
     use_processor(device, threads)
-    loaded = load_model(model, device=device)
+    loaded = open_model(model, device=device)
     geometry = loaded.domain.detector if detector is None else Detector.load(detector)
     kept = f"finished showers are kept in {out}.part. The same command goes on from there."
     with terminal.progress(f"Generating with {model}", "showers", kept=kept) as progress:

@@ -66,6 +66,27 @@ def energy_range_mev(text: str) -> tuple[float, float]:
     return low, high
 
 
+def energies_mev(text: str) -> tuple[float, ...]:
+    """Energies in MeV, from `10GeV,50GeV`.
+
+    Raises:
+        CommandError: as `energy_mev`.
+    """
+    return tuple(energy_mev(part) for part in text.split(","))
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers of at least 1, from `1,100`.
+
+    Raises:
+        CommandError: for anything else.
+    """
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise CommandError(f"list is '{text}'; expected whole numbers of at least 1 with commas between them")
+    return tuple(int(part) for part in parts)
+
+
 def length_mm(text: str) -> float:
     """A length of at least 0 in millimetres.
 
@@ -177,6 +198,8 @@ def option(parse: Callable[[str], Any], metavar: str, show: Callable[[Any], str]
 
 
 EnergyRange = Annotated[tuple[float, float], option(energy_range_mev, "ENERGY")]
+Energies = Annotated[tuple[float, ...], option(energies_mev, "ENERGIES")]
+Numbers = Annotated[tuple[int, ...], option(numbers, "NUMBERS", lambda n: ",".join(map(str, n)))]
 Length = Annotated[float, option(length_mm, "LENGTH", lambda mm: f"{mm:g}mm")]
 Angle = Annotated[float, option(angle_rad, "ANGLE", lambda rad: f"{math.degrees(rad):g}deg")]
 Direction = Annotated[tuple[float, float, float], option(direction, "DX,DY,DZ", lambda d: ",".join(f"{c:g}" for c in d))]

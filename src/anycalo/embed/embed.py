@@ -26,6 +26,7 @@ from anycalo.showers import Incident, Showers, check_output
 from anycalo.simulate import PHYSICS, find_data
 from anycalo.simulate.particles import Crossing, Primary
 from anycalo.simulate.points import merge_steps, shower_seed
+from anycalo.simulate.production import leave
 from anycalo.version import __version__
 
 
@@ -144,6 +145,7 @@ def _work(
         os._exit(130)
     except Exception:
         reports.put(("failed", traceback.format_exc(limit=3)))
+    leave(reports)
 
 
 def _shoot(

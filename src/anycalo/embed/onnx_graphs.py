@@ -21,7 +21,7 @@ from anycalo.embed.halves import Halves, sample_halves, take_apart
 from anycalo.embed.request import ExportRequest
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
-from anycalo.models import Domain, Model, Noise, solvers
+from anycalo.models import Domain, Model, Noise, load_model, solvers
 from anycalo.models.config import from_table, to_table
 from anycalo.models.model import Stage
 from anycalo.showers import Incident, Showers
@@ -91,6 +91,7 @@ def to_onnx(
             dynamo=True,
             opset_version=_OPSET,
             custom_translation_table=table,
+            optimize=False,  # minutes, and ONNX Runtime does it again when it loads the graph
             verbose=False,
         )
         if program is None:
@@ -225,6 +226,19 @@ class OnnxModel(Model):
             lambda *t: run(self._layers, _LAYER_INPUTS, *t),
             lambda *t: run(self._points, _POINT_INPUTS, *t),
         )
+
+
+def open_model(source: str | Path, *, device: str = "cpu") -> Model:
+    """A model by its name or directory, or an exported one, which runs in ONNX Runtime with the threads set for PyTorch.
+
+    Raises:
+        ModelError: if there is none, it is damaged, or an exported one is asked for a graphics card.
+    """
+    if not (Path(source) / CARD).is_file():
+        return load_model(source, device=device)
+    if device != "cpu":
+        raise ModelError(f"{source} runs in ONNX Runtime on the processor; expected device cpu")
+    return OnnxModel(source, threads=torch.get_num_threads())
 
 
 class Par04Mesh(nn.Module):
