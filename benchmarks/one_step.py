@@ -1,12 +1,13 @@
 """One network evaluation a point: distillation and MeanFlow beside their teacher, on `ild-ecal`.
 
-    python benchmarks/one_step.py train distilled          # one method; --list names them
+    python benchmarks/one_step.py train trajectory         # one method; goes on where it was stopped
     python benchmarks/one_step.py validate                 # distances to the held-out showers of the training file
     python benchmarks/one_step.py test                     # the same on the test showers, classifier AUC, time: once
-    python benchmarks/one_step.py table                    # docs/results-one-step.md from what the two have measured
+    python benchmarks/one_step.py table                    # the tables of docs/results-one-step.md from what was measured
+    python benchmarks/one_step.py all                      # all of it
 
 Every method starts from the weights of the shipped model's flow and denoiser, so that all share one teacher and one layer
-model, and is trained by `anycalo.train.train` as a further stage of its recipe. Nothing is chosen on the test showers.
+model, and is trained by `anycalo.train.train` as further stages of its recipe. Nothing is chosen on the test showers.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 from anycalo.evaluate import evaluate
+from anycalo.evaluate import measure as measured
 from anycalo.generate import generate
 from anycalo.models import CaloClouds, load_model
 from anycalo.models.consistency import DistillConfig
@@ -62,6 +64,8 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, StageRecipe]]] = {
         {"start": START, "mean-flow": SHORT},
     ),
 }
+SPREADS = ("response", "occupancy", "cog_x", "cog_z", "width_x", "width_z")
+"""Observables whose spread between showers, and correlations, a loss on observables might take away."""
 SAMPLER = {"trajectory": "consistency", "consistency": "consistency"}
 
 
@@ -69,41 +73,47 @@ def recipe_of(method: str, teacher: CaloClouds) -> Recipe:
     """The teacher's recipe with the stages of a method after its own."""
     changes, stages = METHODS[method]
     base = Recipe.from_table(teacher.card["recipe"])
-    config = dataclasses.replace(base.model, **changes)
+    plain = dataclasses.replace(base.model, sampler="heun-angle", steps=10, distill=None, mean_flow=None)
     own = {name: base.stages[name] for name in ("flow", "denoiser")}
-    return dataclasses.replace(base, model=config, stages={**own, **stages})
+    return dataclasses.replace(base, model=dataclasses.replace(plain, **changes), stages={**own, **stages})
 
 
 def train_method(method: str) -> None:
     """Train the stages of a method; flow and denoiser are the teacher's."""
-    teacher = load_model(TEACHER)
-    assert isinstance(teacher, CaloClouds)
+    teacher = shipped()
     recipe, out, showers = recipe_of(method, teacher), RUNS / method, read_showers(TRAINING)
     if not out.exists():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             model = CaloClouds(recipe.model, teacher.domain)
-        tensors = model.state_dict() | teacher.state_dict()
+        known = teacher.state_dict()
+        tensors = {name: known.get(name, tensor) for name, tensor in model.state_dict().items()}
         claim(out, {"recipe": recipe.to_table(), "recipe_sha256": recipe.digest(), "data_sha256": data_digest(showers)})
-        losses = {k.removesuffix("_loss"): v for k, v in teacher.card["metrics"].items() if k in ("flow_loss", "denoiser_loss")}
+        losses = {name: teacher.card["metrics"][f"{name}_loss"] for name in ("flow", "denoiser")}
         write_state(out, State(stage=2, losses=losses, tensors={f"model/{k}": v for k, v in tensors.items()}))
-    began, processor = time.monotonic(), time.process_time()
-    train(recipe, showers, out, device="cpu", threads=1)
-    cost = {"minutes": (time.monotonic() - began) / 60, "core_minutes": (time.process_time() - processor) / 60}
-    (out / "cost.json").write_text(json.dumps(cost))
-    print(method, cost)
+    model = train(recipe, showers, out, device="cpu", threads=1)
+    print(method, f"{model.card['training_seconds'] / 60:.1f} minutes", flush=True)
+
+
+def shipped() -> CaloClouds:
+    """The shipped model: flow, denoiser, and perhaps more."""
+    model = load_model(TEACHER)
+    assert isinstance(model, CaloClouds)
+    return model
 
 
 def held_out() -> Showers:
     """The 540 showers of the training file that no stage was trained on."""
-    teacher = load_model(TEACHER)
-    _, validation = split(Recipe.from_table(teacher.card["recipe"]), read_showers(TRAINING))
-    return validation[0]
+    path = RUNS / "held-out.h5"
+    if not path.is_file():
+        _, validation = split(Recipe.from_table(shipped().card["recipe"]), read_showers(TRAINING))
+        validation[0].write(path)
+    return Showers.open(path)
 
 
 def configured(method: str, sampler: str, steps: int) -> CaloClouds:
     """A trained method (or the teacher) with a sampler."""
-    model = load_model(TEACHER if method == "teacher" else RUNS / method)
+    model = shipped() if method == "teacher" else load_model(RUNS / method)
     assert isinstance(model, CaloClouds)
     model.config = dataclasses.replace(model.config, sampler=sampler, steps=steps)
     return model
@@ -120,7 +130,7 @@ def variants(evaluations: list[int]) -> list[tuple[str, str, int, int]]:
 
 
 def measure(truth: Showers, model: CaloClouds, *, whole: bool) -> dict[str, Any]:
-    """Distances of generated showers, and their AUC where the sample is large enough to ask."""
+    """Distances of generated showers, spread and correlations beside Geant4's, and the AUC on the test showers."""
     fast = generate(model, truth.detector, truth.incident, seed=1)
     found = evaluate(truth, fast, n_bootstrap=1000 if whole else 200, metrics="quick" if whole else "none")
     result: dict[str, Any] = {
@@ -128,6 +138,10 @@ def measure(truth: Showers, model: CaloClouds, *, whole: bool) -> dict[str, Any]
         "interval": list(found.summary.ratio_to_floor_ci),
         "observables": {k: v.w1_ratio for k, v in found.observables.items()},
     }
+    real, made = (np.stack([measured(s)[name] for name in SPREADS]) for s in (truth, fast))
+    result["spreads"] = dict(zip(SPREADS, (np.nanstd(made, 1) / np.nanstd(real, 1)).tolist(), strict=True))
+    both = np.isfinite(real).all(0) & np.isfinite(made).all(0)
+    result["correlation_error"] = float(np.abs(np.corrcoef(real[:, both]) - np.corrcoef(made[:, both])).max())
     if whole:
         auc = found.metrics["auc"]
         result |= {"auc": auc.value, "auc_interval": list(auc.ci)}
@@ -167,16 +181,45 @@ def run(kind: str, evaluations: list[int], again: bool) -> None:
         print(kind, name, f"{result['ratio']:.3f}", [round(v, 3) for v in result["interval"]], flush=True)
 
 
+def tables() -> None:
+    """Write the tables into the page, between their marks."""
+    done, page = load(), PAGE.read_text("utf-8")
+    for kind in ("validate", "test"):
+        rows = done.get(kind, {})
+        head = ["method", "sampler", "evaluations", "ratio to floor", "95 % interval"]
+        more = ["AUC", "ms at batch 1", "ms at batch 100"] if kind == "test" else ["spread of showers", "correlations off by"]
+        lines = [f"| {' | '.join(head + more)} |", f"|{'---|' * (len(head) + len(more))}"]
+        for name, r in rows.items():
+            cells = [*name.split(), f"{r['ratio']:.2f}", f"{r['interval'][0]:.2f} to {r['interval'][1]:.2f}"]
+            if kind == "test":
+                cells += [f"{r['auc']:.3f}", f"{r['ms_1']:.1f}", f"{r['ms_100']:.1f}"]
+            else:
+                cells += [
+                    f"{min(r['spreads'].values()):.2f} to {max(r['spreads'].values()):.2f}",
+                    f"{r['correlation_error']:.2f}",
+                ]
+            lines.append(f"| {' | '.join(cells)} |")
+        before, rest = page.split(f"<!-- {kind} -->\n")
+        _, after = rest.split(f"<!-- end of {kind} -->")
+        page = f"{before}<!-- {kind} -->\n" + "\n".join(lines) + f"\n<!-- end of {kind} -->{after}"
+    PAGE.write_text(page, "utf-8")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "validate", "test", "table"])
+    parser.add_argument("what", choices=["train", "validate", "test", "table", "all"])
     parser.add_argument("method", nargs="?", choices=list(METHODS))
     parser.add_argument("--evaluations", type=int, nargs="+", default=[1, 2, 4, 18])
-    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--again", action="store_true", help="also what has been measured before")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    if given.what == "train":
-        train_method(given.method)
-    elif given.what in ("validate", "test"):
-        run(given.what, given.evaluations, given.again)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    if given.what in ("train", "all"):
+        for chosen in [given.method] if given.method else METHODS:
+            train_method(chosen)
+    for kind in ("validate", "test"):
+        if given.what in (kind, "all"):
+            run(kind, given.evaluations, given.again)
+    if given.what in ("table", "all"):
+        tables()

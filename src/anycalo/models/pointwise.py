@@ -62,13 +62,6 @@ class ContextSquash(nn.Module):
         """(..., inputs), (..., context) -> (..., outputs)."""
         return torch.addcmul(self.shift(context), self.linear(x), torch.sigmoid(self.gate(context)))
 
-    def modulation(self, context: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and gate for contexts that are `shared` (S,), the same for all, followed by `context` (R, C - S)."""
-        k = len(shared)
-        shift = nn.functional.linear(context, self.shift.weight[:, k:], self.shift.weight[:, :k] @ shared)
-        gate = nn.functional.linear(context, self.gate.weight[:, k:], self.gate.weight[:, :k] @ shared + self.gate.bias)
-        return shift, torch.sigmoid(gate)
-
 
 class FourierTime(nn.Module):
     """Fixed random Fourier features of a scalar and a linear map of them (EDM's noise embedding).
@@ -150,17 +143,35 @@ class Pointwise(nn.Module):
         """(P, F), (P,) or (), (P, C) or a table and rows -> (P, F)."""
         embedding = self.time(time)
         table, row = condition if isinstance(condition, Rows) else (condition, None)
+        layers = cast(Sequence[ContextSquash], self.layers)
         if time.ndim:
             context = torch.cat([embedding, table if row is None else table[row]], dim=-1)
-        for layer in cast(Sequence[ContextSquash], self.layers):
+        else:
+            modulations = self._modulations(embedding, table)
+        for k, layer in enumerate(layers):
             if time.ndim:
                 x = layer(x, context)
             else:
-                # One time for all: its share of the context is computed once, and that of the condition once a row.
-                shift, gate = layer.modulation(table, embedding)
+                shift, gate = modulations[k]
                 if row is not None:
                     shift, gate = shift.index_select(0, row), gate.index_select(0, row)
                 x = torch.addcmul(shift, layer.linear(x), gate)
-            if layer is not self.layers[-1]:
+            if k < len(layers) - 1:
                 x = nn.functional.leaky_relu(x, self.negative_slope, inplace=True)
         return x
+
+    def _modulations(self, embedding: Tensor, table: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Shift and gate of each layer, (R, outputs), for one time and conditions (R, C).
+
+        The share of the time is computed once, and everything in one multiplication: for a shower alone, calls count.
+        """
+        layers = cast(Sequence[ContextSquash], self.layers)
+        weight = torch.cat([layer.gate.weight for layer in layers] + [layer.shift.weight for layer in layers])
+        sizes = [layer.gate.weight.shape[0] for layer in layers]
+        bias = torch.cat([*(layer.gate.bias for layer in layers), weight.new_zeros(sum(sizes))])
+        k = len(embedding)
+        both = nn.functional.linear(table, weight[:, k:], torch.addmv(bias, weight[:, :k], embedding))
+        gates, shifts = both.chunk(2, dim=1)
+        # Contiguous, since rows are chosen from them.
+        parts = zip(shifts.split(sizes, dim=1), gates.sigmoid().split(sizes, dim=1), strict=True)
+        return [(shift.contiguous(), gate.contiguous()) for shift, gate in parts]
