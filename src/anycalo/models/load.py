@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from anycalo.errors import ModelError
 from anycalo.geometry.file import suggest
+from anycalo.models.adapter import ADAPTER_CARD, read_adapter
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.gaam import Gaam
@@ -26,7 +27,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def load_model(source: str | Path, *, device: str = "cpu") -> Model:
-    """A shipped model by its name, or a model by its directory.
+    """A shipped model by its name, or a model or an adapter by its directory.
 
     Raises:
         ModelError: if there is neither, or what is there is damaged or does not fit together.
@@ -44,4 +45,6 @@ def load_model(source: str | Path, *, device: str = "cpu") -> Model:
             f"no model '{source}': it is neither a shipped model nor a directory.{suggest(str(source), shipped)}{known}"
             f" A directory is one that training wrote, with {CARD} in it."
         )
+    if (path / ADAPTER_CARD).is_file():
+        return read_adapter(path, lambda base: load_model(base, device=device))
     return read_model(path, FAMILIES, device=device)
