@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from anycalo.cli.console import Terminal
-from anycalo.cli.quantities import Angle, EnergyRange, Flag
+from anycalo.cli.quantities import EnergyRange, Flag, angle_rad, option
 from anycalo.cli.samples import size_text
 from anycalo.embed import TARGETS, DdmlLayout
 from anycalo.embed import export as run
@@ -25,7 +25,7 @@ def export(
     detector: str | None = None,
     particle: str | None = None,
     energy: EnergyRange | None = None,
-    max_angle: Angle | None = None,
+    max_angle: Annotated[float | None, option(angle_rad, "ANGLE")] = None,
     length: int = 35_000,
     layers: int | None = None,
     count_stride: int = 1,

@@ -150,14 +150,15 @@ def export_torchscript(model: Model, detector: Detector, request: ExportRequest,
     with torch.no_grad(), warnings.catch_warnings():
         # Sizes that Python reads during tracing are those of the layers, which are fixed.
         warnings.simplefilter("ignore")
+        trace: Any = torch.jit.trace
         generator = torch.Generator().manual_seed(0)
         normal = torch.randn(1, halves.layer_normals, generator=generator)
-        layers = torch.jit.trace(halves.layers, (normal, *told), check_trace=False)
+        layers = trace(halves.layers, (normal, *told), check_trace=False)
         n, e, extras, _ = halves.layers(normal, *told)
         n = n.clamp_min(1)
         row = torch.repeat_interleave(torch.arange(halves.n_layers), n[0].long())
         normals = torch.randn(len(row), halves.point_normals, generator=generator)
-        points = torch.jit.trace(halves.points, (normals, row, n, e, extras, *told), check_trace=False)
+        points = trace(halves.points, (normals, row, n, e, extras, *told), check_trace=False)
         sizes = {
             **asdict(layout),
             "capacity": layout.capacity,

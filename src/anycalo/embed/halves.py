@@ -59,12 +59,12 @@ class _CaloCloudsLayers(nn.Module):
         super().__init__()
         self.model = model
         low, high = (math.log(v) for v in model.domain.energy_mev)
-        self.middle, self.half = (low + high) / 2, max((high - low) / 2, 0.1)
+        self.middle, self.half_width = (low + high) / 2, max((high - low) / 2, 0.1)
 
     def forward(
         self, normal: Tensor, energy_mev: Tensor, direction: Tensor, charge: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        scaled = (energy_mev.double().log() - self.middle) / self.half
+        scaled = (energy_mev.double().log() - self.middle) / self.half_width
         told = torch.stack([scaled, direction[:, 0].double(), direction[:, 1].double(), charge.double()], dim=1).float()
         basis = energy_basis(scaled, 1 / direction[:, 2].double() - 1).float()
         out: tuple[Tensor, Tensor, Tensor, Tensor] = self.model.features.decode(

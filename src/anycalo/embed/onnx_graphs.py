@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import importlib.util
 import io
 import json
@@ -44,12 +45,25 @@ def require_onnx(*packages: str) -> None:
             raise ModelError(f"this needs the package {package}, which is not installed: pip install 'anycalo[export]'")
 
 
+def _operators() -> Any:
+    return importlib.import_module("onnxscript").opset18
+
+
 def _searchsorted(sorted_sequence: Any, values: Any, **_: Any) -> Any:
     """ONNX has no search: count the smaller ones. The tables here have some dozen entries."""
-    from onnxscript import opset18 as op
-
+    op = _operators()
     smaller = op.Less(op.Unsqueeze(sorted_sequence, [1]), op.Unsqueeze(values, [2]))
     return op.ReduceSum(op.Cast(smaller, to=7), [2], keepdims=0)
+
+
+def _in_float(name: str) -> Any:
+    """Angles of noise levels are reckoned in float64, for which ONNX Runtime has no trigonometry: do it in float32."""
+
+    def translate(value: Any, **_: Any) -> Any:
+        op = _operators()
+        return op.CastLike(getattr(op, name)(op.Cast(value, to=1)), value)
+
+    return translate
 
 
 def _heun(slope: solvers.Slope, z: Tensor, times: Tensor, *, until_zero: bool = True) -> Tensor:
@@ -80,7 +94,14 @@ def to_onnx(
     module: nn.Module, example: tuple[Tensor, ...], names: Sequence[str], outputs: Sequence[str], dynamic: Any, out: Path
 ) -> None:
     """One graph into one file, through `torch.export`."""
-    table = {torch.ops.aten.searchsorted.Tensor: _searchsorted}
+    aten = torch.ops.aten
+    table: dict[Any, Any] = {
+        aten.searchsorted.Tensor: _searchsorted,
+        aten.tan.default: _in_float("Tan"),
+        aten.atan.default: _in_float("Atan"),
+        aten.sin.default: _in_float("Sin"),
+        aten.cos.default: _in_float("Cos"),
+    }
     with torch.no_grad(), _exporting():
         program = torch.onnx.export(
             module.eval(),
