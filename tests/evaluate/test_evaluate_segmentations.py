@@ -79,6 +79,10 @@ def test_values_that_do_not_exist_are_left_out_or_refused() -> None:
     some = {"x": np.array([1.0, np.nan, 2.0, 3.0])}
     (found,) = compare("s", 1, some, some, {"m": some})
     assert found.truth_mean == pytest.approx(2.0)
+    constant = {"x": np.ones(5)}
+    (same,) = compare("s", 1, constant, constant, {"m": {"x": np.full(5, 3.0)}})
+    assert (same.w1, same.floor) == (2.0, 0.0)
+    assert np.isnan(same.ratio)
     with pytest.raises(EvaluationError, match="x of 'm' in s is known for 1 showers"):
         compare("s", 1, some, some, {"m": {"x": np.array([1.0, np.nan])}})
 

@@ -89,8 +89,8 @@ class SegmentationResult:
 
     @property
     def ratio(self) -> float:
-        """Distances in floors; about 1 for a perfect model."""
-        return self.w1 / self.floor
+        """Distance in floors, about 1 for a perfect model; not a number where Geant4 has one value alone."""
+        return self.w1 / self.floor if self.floor > 0 else float("nan")
 
 
 def compare(

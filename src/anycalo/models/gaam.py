@@ -115,9 +115,10 @@ class Gaam(Model):
                 f"this gaam model was trained on '{trained.name}' and makes showers of these layers only, in any segmentation;"
                 f" asked for '{detector.name}'. Change the cells of '{trained.name}', or train a model on the other detector."
             )
-        self._paths(detector)
+        self.paths(detector)
 
-    def _paths(self, detector: Detector) -> list[SpiralPath]:
+    def paths(self, detector: Detector) -> list[SpiralPath]:
+        """The cells of each layer in spiral order, as the model knows them: lengths in mm, or in cells."""
         window, aware = self.config.network.window, self.config.aware
         return [spiral_path(layer.readout, detector.size_mm, window=window, aware=aware) for layer in detector.layers]
 
@@ -133,7 +134,7 @@ class Gaam(Model):
         samples = self._segmented(training, seed)
         first_held_out = len(samples)
         samples += self._segmented(validation, seed + 1)
-        paths = [self._paths(s.detector) for s in samples]
+        paths = [self.paths(s.detector) for s in samples]
         images = [[torch.from_numpy(e) for e in layer_cells(s, p)] for s, p in zip(samples, paths, strict=True)]
         known = {id(path): Places.of(path, self._unit) for p in paths for path in p}
         places = [[known[id(path)] for path in p] for p in paths]
@@ -207,7 +208,7 @@ class Gaam(Model):
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the showers have one point in each cell that is hit."""
         self.check(detector)
-        paths = self._paths(detector)
+        paths = self.paths(detector)
         images: list[Tensor] = []
         for layer, path in enumerate(paths):
             images.append(self.sample_layer(layer, path, incident, list(zip(paths, images, strict=False)), noise))
