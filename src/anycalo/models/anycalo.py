@@ -59,7 +59,8 @@ class AnyCaloConfig:
         core_scale: radius, in units of the coordinates' scale (the Moliere radius), at which the compression of
             positions turns from linear to logarithmic; also in measuring the centre of a shower.
         width_scale: the same in measuring the width.
-        merge_radius_mm, merge_mips: deposits closer and together weaker than this are joined before training.
+        merge_radius_mm, merge_radius_slope: deposits closer than the first, and the second times the thickness of a sensor,
+        merge_mips: and together weaker than this, are joined before training.
         split_mips, quantum_mips: deposits above the first are divided into points of about the second.
         grouped: share of the training detectors that are also shown with two or three layers read out as one.
     """
@@ -70,7 +71,8 @@ class AnyCaloConfig:
     coordinates: str = "universal"
     core_scale: float = 0.15
     width_scale: float = 1.0
-    merge_radius_mm: float = 1.2
+    merge_radius_mm: float = 0.9
+    merge_radius_slope: float = 0.65
     merge_mips: float = 6.4
     split_mips: float = 20.0
     quantum_mips: float = 10.0
@@ -82,8 +84,8 @@ class AnyCaloConfig:
         for name in ("core_scale", "width_scale", "split_mips", "quantum_mips"):
             if not getattr(self, name) > 0:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; expected a number above 0")
-        if self.merge_radius_mm < 0 or self.merge_mips < 0 or not 0 <= self.grouped <= 1:
-            raise ModelError("merge_radius_mm and merge_mips must be at least 0, and grouped from 0 to 1")
+        if min(self.merge_radius_mm, self.merge_radius_slope, self.merge_mips) < 0 or not 0 <= self.grouped <= 1:
+            raise ModelError("merge_radius_mm, merge_radius_slope and merge_mips must be at least 0, and grouped from 0 to 1")
 
 
 class AnyCalo(Model):
@@ -115,9 +117,7 @@ class AnyCalo(Model):
 
     # --- training -------------------------------------------------------------------------------------------
 
-    def stages(
-        self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True
-    ) -> list[Stage]:
+    def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
         """Stages `totals` and `layers` (an example is a shower) and `points` (an example is a point); see `Model.stages`."""
         data = prepare(self, [*training, *validation], n_training=len(training), seed=seed)
         if fit:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SMALLEST_MIP = 1e-6
 _JITTER_MM = 0.3
+_THICKEST_MM = 5.0
 TYPICAL_LOG_WIDTH = -1.0
 """Widths count from here, so that points with the width taken out keep about their own."""
 
@@ -127,11 +128,16 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
 
 
 def _points(model: AnyCalo, showers: Showers, seed: int) -> Showers:
-    """Deposits joined and divided, in terms of the median MIP of the detector's sensors."""
+    """Deposits joined and divided, in terms of the median thickness and MIP of the detector's sensors.
+
+    A slanted track leaves deposits along a path as long as the sensor is thick.
+    """
     table = layer_descriptors(showers.detector)
-    mip = float(np.median(table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]))
+    sensors = table[:, LAYER.index("sensors")]
+    thickness, mip = (float(np.median(table[:, LAYER.index(name)] / sensors)) for name in ("sensor_mm", "mip_mev"))
     config = model.config
-    merged = merge_tracks(showers, radius_mm=config.merge_radius_mm, energy_mev=config.merge_mips * mip)
+    radius = config.merge_radius_mm + config.merge_radius_slope * min(thickness, _THICKEST_MM)
+    merged = merge_tracks(showers, radius_mm=radius, energy_mev=config.merge_mips * mip)
     above, quantum = config.split_mips * mip, config.quantum_mips * mip
     return split_hot(merged, above_mev=above, quantum_mev=quantum, jitter_mm=_JITTER_MM, seed=seed)
 
