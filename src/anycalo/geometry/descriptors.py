@@ -58,10 +58,11 @@ def layer_descriptors(detector: Detector) -> np.ndarray:
 
     Columns: depth of the front of the first and of the back of the last sensor of the layer [X0]; distance between the
     middle of these and that of the layer before (the front face before the first) [X0], and to the next (the back
-    of the detector) [X0]; the distance to the layer before and the depth of the middle [mm]; thickness of the layer [X0, mm]; number
-    of its sensors, their total thickness [mm] and [X0], mean atomic number, and the loss of a minimum ionising particle in
-    them [MeV]; sampling fraction; Moliere radius [mm], critical energy [MeV] and effective atomic number of the layer; mean atomic
-    number of what faces its sensors from the front and from the back, as far as slow electrons reach (`facing_z`).
+    of the detector) [X0]; the distance to the layer before and the depth of the middle [mm]; thickness of the layer [X0]
+    and [mm]; number of its sensors, their total thickness [mm] and [X0], mean atomic number, and the loss of a minimum
+    ionising particle in them [MeV]; sampling fraction; Moliere radius [mm], critical energy [MeV] and effective atomic
+    number of the layer; mean atomic number of what faces its sensors from the front and from the back, as far as slow
+    electrons reach (`facing_z`).
     """
     rows = []
     depth, depth_mm = 0.0, 0.0
@@ -80,8 +81,8 @@ def layer_descriptors(detector: Detector) -> np.ndarray:
                 sensor_z += x0 * m.effective_z
             before_sensitive = slab.sensitive
             depth, depth_mm = depth + x0, depth_mm + slab.thickness_mm
-        # A layer without a sensor cannot be built.
-        assert front is not None and back is not None
+        assert front is not None  # a layer without a sensor cannot be built
+        assert back is not None
         rows.append((front[0], back[0], (front[1] + back[1]) / 2, sensors, sensor_x0, sensor_z / sensor_x0))
     front_x0, back_x0, z_mm, sensors_, sensor_x0_, sensor_z_ = np.array(rows).T
     middle = (front_x0 + back_x0) / 2
@@ -112,7 +113,7 @@ def layer_descriptors(detector: Detector) -> np.ndarray:
 
 SLOW_G_CM2 = 0.2
 """Mass per area over which what faces a sensor is averaged: a tenth and a half of it are the ranges of electrons of
-0.1 and 0.4 MeV, which leave a heavy absorber in numbers and stop in what lies before the sensor (e / mip, transition effect)."""
+0.1 and 0.4 MeV, which leave a heavy absorber in numbers and stop before the sensor (e / mip, transition effect)."""
 
 
 def facing_z(detector: Detector) -> tuple[np.ndarray, np.ndarray]:
@@ -143,8 +144,11 @@ def facing_z(detector: Detector) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=4096)
 def whole_descriptors(detector: Detector) -> np.ndarray:
-    """The detector in numbers, float64 (len(WHOLE),): depth [X0], Moliere radius [mm], critical energy [MeV], sampling fraction,
-    effective atomic number (weighted by radiation lengths), field [T]; not to be written to."""
+    """The detector in numbers, float64 (len(WHOLE),), not to be written to.
+
+    Depth [X0], Moliere radius [mm], critical energy [MeV], sampling fraction, effective atomic number (weighted by
+    radiation lengths), field [T].
+    """
     thickness = layer_thickness_x0(detector)
     z = float((effective_z(detector) * thickness).sum() / thickness.sum())
     values = (

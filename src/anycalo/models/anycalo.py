@@ -194,7 +194,8 @@ class AnyCalo(Model):
         Args:
             told: of the showers.
             totals: (B, 5).
-            n, e: (B, L).
+            n: points of the layers, (B, L).
+            e: their energies [MeV], (B, L).
             mip_mev: of each layer, per sensor and along the axis, (B, L).
         """
         count = torch.where(told.valid, n, 0.0)

@@ -6,9 +6,9 @@ Of a shower with N points and visible energy E, in layers with N_l and E_l, and 
     a_l = ln(nu_l + c) - ln(N p_l / sum p + c)
     m_l = ln(E_l / N_l) - ln(E / N) - ln((e_l / p_l) / (sum e / sum p))
 
-with nu_l = (N_l + u) exp(GAUGE xi), u uniform in [0, 1): counts are dequantised, and a draw below 1 is an empty layer. Totals are
-redundant with the layers; so that no density collapses onto the surface where they agree, all counts and all energies
-of a shower share a blur of `GAUGE`, which decoding divides out.
+with nu_l = (N_l + u) exp(GAUGE xi), u uniform in [0, 1): counts are dequantised, and a draw below 1 is an empty layer.
+Totals are redundant with the layers; so that no density collapses onto the surface where they agree, all counts and all
+energies of a shower share a blur of `GAUGE`, which decoding divides out.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def encode_layers(shares: Shares, n: Tensor, e: Tensor, noise: Tensor) -> tuple[
 
     Args:
         shares: of the showers' own totals.
-        n, e: (B, L).
+        n: points of the layers, (B, L).
+        e: their energies [MeV], (B, L).
         noise: standard normal numbers (B, L + 2): dequantisation, and the blurs of counts and of energies.
     """
     u = torch.special.ndtr(noise[:, :-NOISE_OF_SHOWER])
@@ -84,7 +85,8 @@ def decode_layers(told: Told, nu: Tensor, e: Tensor, n_total: Tensor, e_total: T
         told: of the showers.
         nu: blurred counts, (B, L).
         e: energies up to a common factor, (B, L).
-        n_total, e_total: (B,).
+        n_total: points of the shower, (B,).
+        e_total: its energy [MeV], (B,).
     """
     nu = torch.where(told.valid, nu, torch.zeros(()))
     # The sum of N + u is the total and half a point a layer.

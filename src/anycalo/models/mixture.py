@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ class GaussianMixture(nn.Module):
         components: K.
     """
 
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, features: int, dimension: int, components: int) -> None:
         super().__init__()
         self.dimension, self.components = dimension, components
@@ -37,7 +41,7 @@ class GaussianMixture(nn.Module):
             means.copy_(torch.randn(len(means)) * 0.5)
 
     def parameters_of(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """ln weights (..., K), means (..., K, D), ln of the diagonal of L (..., K, D), what is below it (..., K, D (D - 1) / 2)."""
+        """Logarithms of weights (..., K), means (..., K, D), logarithms of the diagonal of L (..., K, D), L below it (..., K, below)."""
         K, D = self.components, self.dimension
         weight, mean, diagonal, below = self.linear(h).split([K, K * D, K * D, K * self.below], dim=-1)
         shape = h.shape[:-1]
@@ -46,7 +50,7 @@ class GaussianMixture(nn.Module):
         return weight.log_softmax(-1), mean.reshape(*shape, K, D), diagonal, below.reshape(*shape, K, self.below)
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
-        """ln density of x (..., D) given features (..., F): (...)."""
+        """Logarithm of the density of x (..., D) given features (..., F): (...)."""
         weight, mean, diagonal, below = self.parameters_of(h)
         residual = x[..., None, :] - mean
         z = residual * diagonal.exp()
@@ -78,6 +82,6 @@ class GaussianMixture(nn.Module):
 def perceptron(*sizes: int) -> nn.Sequential:
     """Linear maps of these sizes with GELU after each."""
     layers: list[nn.Module] = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         layers += [nn.Linear(a, b), nn.GELU()]
     return nn.Sequential(*layers)

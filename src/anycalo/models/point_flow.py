@@ -1,7 +1,8 @@
 """A point of a layer as three numbers with an exact likelihood: radius, then angle and energy given the radius.
 
-Each is a monotone rational-quadratic spline (arXiv 1906.04032) of a normal or uniform number; a network gives the splines' knots from
-what is known of the layer. One evaluation draws a point; the part that does not depend on the radius is evaluated once a layer.
+Each is a monotone rational-quadratic spline (arXiv 1906.04032) of a normal or uniform number; a network gives the splines'
+knots from what is known of the layer. One evaluation draws a point; the part that does not depend on the radius is evaluated
+once a layer.
 """
 
 from __future__ import annotations
@@ -102,4 +103,5 @@ class PointFlow(nn.Module):
 
 def _spline(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:
     """The spline with these unnormalised widths, heights and slopes, the identity beyond the bound."""
-    return MonotonicRQSTransform(*knots.split([bins, bins, bins - 1], dim=-1), bound=bound)
+    widths, heights, slopes = knots.split([bins, bins, bins - 1], dim=-1)  # type: ignore[no-untyped-call]
+    return MonotonicRQSTransform(widths, heights, slopes, bound=bound)

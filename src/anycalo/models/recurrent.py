@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -74,8 +75,12 @@ class RecurrentLayers(nn.Module):
         """Of tokens a and m (B, L), per layer: (B,); m counts where a layer holds a point.
 
         Args:
-            told, totals, shares: of the showers.
-            nu, a, m: of `encode_layers`.
+            told: of the showers.
+            totals: of the showers, scaled, (B, T).
+            shares: of the showers.
+            nu: of `encode_layers`, as are a and m.
+            a: (B, L).
+            m: (B, L).
             e: energies of the layers [MeV], (B, L).
             e_total: (B,).
         """
@@ -97,16 +102,19 @@ class RecurrentLayers(nn.Module):
         """
         embedding = self._embedding(told, totals, shares)
         size, hidden = embedding.shape[-1], self.memory.hidden_size
-        of_input, of_memory = self.memory.weight_ih_l0, self.memory.weight_hh_l0
-        first = self.count[0], self.energy[0]
-        gates = embedding @ of_input[:, :size].T + self.memory.bias_ih_l0
-        heads = [embedding @ f.weight[:, hidden : hidden + size].T + f.bias for f in first]
-        gates, *heads = (np.ascontiguousarray(t.transpose(0, 1).numpy()) for t in (gates, *heads))
+        of_input, of_memory = (cast(Tensor, w) for w in (self.memory.weight_ih_l0, self.memory.weight_hh_l0))
+        first = [cast(nn.Linear, head[0]) for head in (self.count, self.energy)]
+        input_bias, memory_bias = (cast(Tensor, b) for b in (self.memory.bias_ih_l0, self.memory.bias_hh_l0))
+        gates = embedding @ of_input[:, :size].T + input_bias
+        of_layer = [gates, *(embedding @ f.weight[:, hidden : hidden + size].T + f.bias for f in first)]
+        gates_of, *heads = (np.ascontiguousarray(t.transpose(0, 1).numpy()) for t in of_layer)
         past_weight, memory_weight = (t.T.contiguous().numpy() for t in (of_input[:, size:], of_memory))
-        memory_bias = self.memory.bias_hh_l0.numpy()
+        memory_offset = memory_bias.numpy()
         head_weights = [f.weight[:, :hidden].T.contiguous().numpy() for f in first]
         count_weight = first[1].weight[:, hidden + size :].T.contiguous().numpy()
-        mixtures = [(m.linear.weight.T.contiguous().numpy(), m.linear.bias.numpy()) for m in (self.count_mixture, self.energy_mixture)]
+        mixtures = [
+            (m.linear.weight.T.contiguous().numpy(), m.linear.bias.numpy()) for m in (self.count_mixture, self.energy_mixture)
+        ]
         z = np.ascontiguousarray(normal.permute(1, 2, 0).numpy())
         uniform = ndtr(z[:, 1::2])
         count_expected, mean = shares.count.T.contiguous().numpy(), shares.mean_mev.T.contiguous().numpy()
@@ -118,8 +126,8 @@ class RecurrentLayers(nn.Module):
         nu, e = np.zeros((layers, batch), np.float32), np.zeros((layers, batch), np.float32)
         for k in range(layers):
             past[:, 3:] = progress.features()
-            given = gates[k] + past @ past_weight
-            remembered = h @ memory_weight + memory_bias
+            given = gates_of[k] + past @ past_weight
+            remembered = h @ memory_weight + memory_offset
             both = expit(given[:, : 2 * hidden] + remembered[:, : 2 * hidden])
             new = np.tanh(given[:, 2 * hidden :] + both[:, :hidden] * remembered[:, 2 * hidden :])
             h = new + both[:, hidden:] * (h - new)
@@ -127,9 +135,7 @@ class RecurrentLayers(nn.Module):
             count = np.maximum(np.exp(np.minimum(a + log_expected[k], 20)) - OFFSET, 0)
             past[:, 2] = np.log(count + OFFSET) / 3
             of_count = np.stack([a, past[:, 2], 1 / np.sqrt(count + 1)], axis=1)
-            m = _draw(
-                _gelu(heads[1][k] + h @ head_weights[1] + of_count @ count_weight), mixtures[1], z[k, 2], uniform[k, 1]
-            )
+            m = _draw(_gelu(heads[1][k] + h @ head_weights[1] + of_count @ count_weight), mixtures[1], z[k, 2], uniform[k, 1])
             m[count < 1] = 0
             energy = count * np.exp(np.clip(m, -12, 12) + log_mean[k])
             energy[count < 1] = 0

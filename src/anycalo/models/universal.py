@@ -1,10 +1,10 @@
 """Universal coordinates: particle and layers as a geometry-aware model sees them, and back.
 
-Electromagnetic showers nearly scale: with depth in radiation lengths along the shower axis, with width in Moliere radii across it,
-with energy over the critical energy. What is left is small, and is what a network learns.
+Electromagnetic showers nearly scale: with depth in radiation lengths along the shower axis, with width in Moliere radii
+across it, with energy over the critical energy. What is left is small, and is what a network learns.
 
-Expected of layer l is the flux of shower particles through its sensors, from the gamma distribution of the energy loss over depth
-(Longo and Sestili; Review of Particle Physics, "Electromagnetic cascades"), with b = 0.5 and its maximum at
+Expected of layer l is the flux of shower particles through its sensors, from the gamma distribution of the energy loss over
+depth (Longo and Sestili; Review of Particle Physics, "Electromagnetic cascades"), with b = 0.5 and its maximum at
 t_max = ln(E / E_c) + 0.5 for photons and - 0.5 for electrons, in radiation lengths along the axis:
 
     flux_l = (E / E_c) <dP/dt>_l             particles that cross a sensor of layer l
@@ -18,9 +18,8 @@ perpendicular to it: (x, y) of a layer, relative to the axis, are shortened by c
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,7 +119,7 @@ class Coordinates(ABC):
 
 
 def particle_table(incident: Incident) -> Tensor:
-    """ln E [MeV], direction and charge of B particles, (B, 5)."""
+    """Logarithm of E [MeV], direction and charge of B particles, (B, 5)."""
     charge = -np.sign(incident.pdg) * (incident.pdg != 22)
     columns = np.column_stack([np.log(incident.energy_mev.astype(np.float64)), incident.direction, charge])
     return torch.from_numpy(columns).float()
@@ -128,7 +127,8 @@ def particle_table(incident: Incident) -> Tensor:
 
 def gamma_cdf(t: Tensor, t_max: Tensor) -> Tensor:
     """Share of a shower's energy lost before depth t [X0], for its maximum at t_max; broadcast."""
-    return torch.special.gammainc(_B * t_max.clamp_min(0.5) + 1, _B * t.clamp_min(0))
+    share: Tensor = torch.special.gammainc(_B * t_max.clamp_min(0.5) + 1, _B * t.clamp_min(0))
+    return share
 
 
 def _column(table: Tensor, name: str, names: tuple[str, ...]) -> Tensor:
@@ -230,11 +230,11 @@ class UniversalCoordinates(Coordinates):
         return _along(xy, slope, lambda cos: 1 / cos)
 
 
-def _along(xy: Tensor, slope: Tensor, factor: object) -> Tensor:
+def _along(xy: Tensor, slope: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
     """Positions with their component along the slope multiplied by a function of cos(theta)."""
     squared = (slope**2).sum(1, keepdim=True)
     cos = (1 + squared).rsqrt()
-    change = (factor(cos) - 1) / squared.clamp_min(1e-12)  # type: ignore[operator]
+    change = (factor(cos) - 1) / squared.clamp_min(1e-12)
     out: Tensor = xy + torch.where(squared > 1e-10, change, 0.0) * (xy * slope).sum(1, keepdim=True) * slope
     return out
 
