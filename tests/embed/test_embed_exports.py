@@ -33,7 +33,7 @@ GEV, THETA_DEG = 4.0, 10.0
 
 @pytest.fixture(scope="module")
 def model(small_detector: Detector) -> CaloClouds:
-    return toy_model(small_detector)
+    return toy_model(small_detector, steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,7 @@ def test_python_for_ddml(
         export(model, small_detector, "ddml-python", path, layout=layout)
 
 
+@pytest.mark.slow
 def test_onnx_makes_the_same_showers(model: CaloClouds, small_detector: Detector, tmp_path: Path) -> None:
     """Same seed, same showers, up to rounding, in batches of any size: the graphs are dynamic in both."""
     pytest.importorskip("onnxruntime")
@@ -187,6 +188,7 @@ def voxels(showers: Showers) -> np.ndarray:
     return mesh
 
 
+@pytest.mark.slow
 def test_onnx_for_par04(model: CaloClouds, small_detector: Detector, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     path = export(model, small_detector, "par04-onnx", tmp_path / "par04.onnx")

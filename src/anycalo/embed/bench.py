@@ -80,8 +80,8 @@ def caloclouds3(detector: Detector, like: Showers) -> Model:
     model = CaloClouds(config, Domain.of([like]))
     if model.domain.detector != detector:
         raise ModelError(f"showers of '{like.detector.name}' cannot set the scales for '{detector.name}'")
-    half = len(like) // 2
-    model.stages([like[:half]], [like[half:]], seed=0)
+    # Every other shower, since they may be sorted by energy.
+    model.stages([like[::2]], [like[1::2]], seed=0)
     return model.eval()
 
 
