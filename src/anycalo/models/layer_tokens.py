@@ -92,6 +92,8 @@ def decode_layers(told: Told, nu: Tensor, e: Tensor, n_total: Tensor, e_total: T
     # The sum of N + u is the total and half a point a layer.
     wanted = n_total + told.valid.sum(1) / 2
     n = (nu * (wanted / nu.sum(1).clamp_min(1e-6))[:, None]).floor()
+    # Scaling must not wake a layer that was drawn empty, and so without an energy.
+    n = torch.where(e > 0, n, torch.zeros(()))
     share = torch.where(n > 0, e * n / nu.clamp_min(1e-6), torch.zeros(()))
     return n, share * (e_total / share.sum(1).clamp_min(1e-12))[:, None]
 
