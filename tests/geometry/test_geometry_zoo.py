@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib import resources
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from anycalo.errors import DetectorError
 from anycalo.geometry import Detector, Zoo, derived, material
 
-TRAIN = (resources.files("anycalo.geometry") / "zoos" / "zoo-train.toml").read_text()
+ZOOS = resources.files("anycalo.geometry") / "zoos"
+TRAIN, GAPS = ((ZOOS / name).read_text() for name in ("zoo-train.toml", "zoo-gaps.toml"))
 
 
 def test_random_detectors_stay_in_the_ranges() -> None:
@@ -71,6 +73,11 @@ def test_no_held_out_detector_is_drawn_for_training() -> None:
         ("max_angle_deg = 45.0", "", "beam lacks 'max_angle_deg'"),
         ("depth_x0 = [12.0, 30.0]", "depth_x0 = [1.0, 1.1]", "widen the ranges"),
         ("name =", "name", "not valid TOML"),
+        ("seed =", "no_field_probability = 1.5\nseed =", "no_field_probability is 1.5; expected from 0 to 1"),
+        ("seed =", "alternating_probability = -1\nseed =", "alternating_probability is -1; expected from 0 to 1"),
+        ("[beam]", "[front]\nprobability = 'often'\n[beam]", "front.probability is 'often'; expected from 0 to 1"),
+        ("[beam]", "[front]\nG4_AIR = 1.0\n[beam]", "front.probability is None"),
+        ("[beam]", "[front]\nprobability = 0.5\nG4_ARI = 1.0\n[beam]", "G4_ARI"),
     ],
 )
 def test_wrong_recipes_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -84,3 +91,49 @@ def test_wrong_recipes_are_refused(tmp_path: Path, old: str, new: str, message: 
 def test_an_unknown_zoo_is_answered_with_the_known_ones() -> None:
     with pytest.raises(DetectorError, match=r"no zoo 'zoo-trian'.*Did you mean 'zoo-train'"):
         Zoo.load("zoo-trian")
+
+
+def test_old_recipes_draw_what_they_always_drew() -> None:
+    """Showers of these detectors are on disk; the digest was taken before recipes could ask for fronts and turned sensors."""
+    drawn = "".join(Zoo.load("zoo-train").detector(k).to_toml() for k in (0, 7))
+    assert hashlib.sha256(drawn.encode()).hexdigest() == "ab4646ada17f9202fdbb69c86dce62f13562b57f2bff79755865f00ce670bdc7"
+
+
+def test_gaps_sensors_that_turn_and_no_field() -> None:
+    zoo = Zoo.load("zoo-gaps")
+    assert zoo.stacks is not None
+    detectors = [zoo.detector(k) for k in range(120)]
+    sensors = set(zoo.stacks.sensors)
+    fronts = alternating = no_field = 0
+    for detector in detectors:
+        assert 12 <= detector.n_layers <= 60
+        assert 12 <= derived.depth_x0(detector) <= 30
+        assert Detector.from_toml(detector.to_toml()) == detector
+        no_field += detector.field_tesla == 0
+        first = detector.layers[0]
+        order = [slab.sensitive for slab in first.stack]
+        assert order[0] is False
+        assert order.count(True) == 1
+        # Behind the absorber: nothing or a front, the sensor, nothing or a passive sheet.
+        fronts += order.index(True) == 2
+        turned = [section for section in detector.sections if len(section.layers) == 2]
+        alternating += bool(turned)
+        for section in turned:
+            one, other = section.layers
+            assert one.stack[0] == other.stack[0]
+            assert one.stack[1:] == other.stack[:0:-1]
+            assert one.stack != other.stack
+        assert {s.material for layer in detector.layers for s in layer.stack if s.sensitive} < sensors | {"-"}
+    # Binomial: 120 draws at 0.8, 0.4 times 0.96 (without a sheet nothing turns) and 0.5, each within five standard deviations.
+    for seen, probability in ((fronts, 0.8), (alternating, 0.4 * 0.96), (no_field, 0.5)):
+        assert abs(seen - 120 * probability) < 5 * (120 * probability * (1 - probability)) ** 0.5
+
+
+def test_what_is_not_asked_for_is_not_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "zoo.toml"
+    path.write_text(GAPS.replace("[front]\nprobability = 0.8", "[front]\nprobability = 0.0").replace("0.4\npitch", "0.0\npitch"))
+    zoo = Zoo.load(path)
+    for k in range(30):
+        detector = zoo.detector(k)
+        assert all(len(section.layers) == 1 for section in detector.sections)
+        assert detector.layers[0].stack[1].sensitive

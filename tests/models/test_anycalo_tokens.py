@@ -82,6 +82,16 @@ def test_whatever_is_drawn_adds_up(seed: int, layers: int) -> None:
     torch.testing.assert_close(e.sum(1)[some], e_total[some], rtol=1e-9, atol=0)
 
 
+def test_no_point_is_without_energy() -> None:
+    told = toy_told(1, 3, seed=1)
+    nu, e = torch.tensor([[0.98, 5.0, 3.0]]), torch.tensor([[0.0, 2.0, 1.0]])
+    n, shared = decode_layers(told, nu, e, torch.tensor([9.0]), torch.tensor([7.0]))
+    assert n.tolist() == [[0, 5, 3]]
+    assert torch.equal(n > 0, shared > 0)
+    # With an energy, the first layer would have held a point.
+    assert decode_layers(told, nu, e + 0.1, torch.tensor([9.0]), torch.tensor([7.0]))[0].tolist() == [[1, 5, 3]]
+
+
 def test_shares_are_those_of_the_totals() -> None:
     told = toy_told(5, 12, seed=3, lacking=2)
     n_total, e_total = torch.full((5,), 700.0), torch.full((5,), 42.0)

@@ -1,0 +1,288 @@
+"""The `anycalo` family on toy showers of several small detectors: training, showers of an unseen detector, files, refusals."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anycalo.errors import ModelError
+from anycalo.models import Domain, Noise, load_model, parameter_count
+from anycalo.models.anycalo import AnyCalo, AnyCaloConfig, layer_mip_mev
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, Prepared, _lateral, prepare
+from anycalo.models.layer_tokens import decode_totals
+from anycalo.models.model import axis_slopes
+from anycalo.models.point_flow import PointFlowConfig
+from anycalo.models.recurrent import RecurrentConfig
+from anycalo.models.totals import TotalsConfig
+from anycalo.models.universal import Geometry, particle_table
+from anycalo.showers import Incident, Showers
+from toyshowers import toy_showers
+from toyzoo import stack, toy_zoo
+
+SMALL = {
+    "totals": TotalsConfig(layer_hidden=8, hidden=16, components=2),
+    "layers": RecurrentConfig(embedding=12, hidden=16, head=8, components=2),
+    "points": PointFlowConfig(hidden=16, depth=1, bins=5, angle_bins=3, radius_features=8),
+}
+
+
+@pytest.fixture(scope="module")
+def zoo_showers() -> list[Showers]:
+    return [toy_showers(d, 40, k, max_angle_rad=0.4) for k, d in enumerate(toy_zoo())]
+
+
+def fitted(showers: list[Showers], **changes: object) -> AnyCalo:
+    """Scales set from all but the last detector, networks as they start."""
+    torch.manual_seed(0)
+    model = AnyCalo(AnyCaloConfig(**{**SMALL, **changes}), Domain.of(showers))  # type: ignore[arg-type]
+    model.stages(showers[:-1], showers[-1:], seed=1)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model(zoo_showers: list[Showers]) -> AnyCalo:
+    return fitted(zoo_showers)
+
+
+@pytest.fixture(scope="module")
+def unseen_detector() -> object:
+    """Thirteen layers, more than any detector of the zoo has."""
+    return stack(13, 3.0, absorber="G4_Pb", sensor_mm=0.4, name="unseen", field_tesla=1.0)
+
+
+def some(n: int) -> Incident:
+    angles = np.linspace(0, 0.4, n)
+    direction = np.stack([np.sin(angles), np.zeros(n), np.cos(angles)], axis=1)
+    return Incident("gamma", energy_mev=np.geomspace(2e3, 9e3, n), direction=direction)
+
+
+@pytest.mark.parametrize("coordinates", ["universal", "raw"])
+def test_a_few_steps_lower_every_loss(zoo_showers: list[Showers], coordinates: str) -> None:
+    torch.manual_seed(0)
+    model = AnyCalo(AnyCaloConfig(**SMALL, coordinates=coordinates), Domain.of(zoo_showers))  # type: ignore[arg-type]
+    stages = model.stages(zoo_showers[:-1], zoo_showers[-1:], seed=1)
+    assert [s.name for s in stages] == ["totals", "layers", "points"]
+    for stage in stages:
+        assert stage.validation_size > 0
+        generator = torch.Generator().manual_seed(1)
+        size = min(stage.size, 400 if stage.name == "points" else 60)
+        chosen = torch.randperm(stage.size, generator=generator)[:size]
+        noise = torch.randn(size, stage.noise_features, generator=generator)
+        batch = stage.batch(chosen)
+        optimiser = torch.optim.Adam(stage.module.parameters(), lr=1e-2)
+        losses = []
+        for _ in range(6):
+            loss = stage.objective(batch, noise)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        assert np.isfinite(losses).all(), stage.name
+        assert losses[-1] < losses[0] - 0.01, stage.name
+        # Every parameter is trained.
+        assert all(p.grad is not None for p in stage.module.parameters()), stage.name
+        held_out = stage.objective(stage.batch(stage.size + torch.arange(5)), noise[:5])
+        assert torch.isfinite(held_out), stage.name
+
+
+def test_counts_and_energies_are_what_was_drawn(model: AnyCalo, unseen_detector: object) -> None:
+    incident = some(25)
+    showers = model.sample(unseen_detector, incident, Noise(3, range(25)))  # type: ignore[arg-type]
+    assert showers.detector.n_layers == 13
+    told = model.coordinates.told(Geometry([showers.detector]), torch.zeros(25, dtype=torch.long), particle_table(incident))
+    with torch.no_grad():
+        totals, n, e, rejected = model._sample_layers(told, incident, Noise(3, range(25)))
+    n_total, e_total = decode_totals(told, totals)
+    np.testing.assert_allclose(showers.visible_mev(), e_total, rtol=1e-4)
+    np.testing.assert_array_equal(showers.layer_counts(), n)
+    np.testing.assert_allclose(showers.layer_energy_mev(), e, rtol=1e-4, atol=1e-6)
+    # Rounding, and layers that were drawn all but empty.
+    assert (np.abs(showers.counts - n_total.numpy()) <= 13).all()
+    assert (showers.energy_mev > 0).all()
+    assert showers.provenance == {"draws": 25 + rejected, "draws_rejected": rejected}
+    # The centre that was drawn, across the axis and in Moliere radii, is that of the points.
+    moments, _ = _lateral(model, showers)
+    torch.testing.assert_close(moments[:, :2], totals[:, 2:4], rtol=0, atol=0.02)
+    both = torch.stack([moments[:, 2], totals[:, 4]])
+    assert float(torch.corrcoef(both)[0, 1]) > 0.9
+    assert float(totals[:, 2:4].std()) > 0.05
+    assert pytest.approx(-1.0) == TYPICAL_LOG_WIDTH
+
+
+def test_showers_follow_the_axis(model: AnyCalo) -> None:
+    detector = stack(9, 5.0, name="deep")
+    angle = 0.4
+    direction = [np.sin(angle), 0.0, np.cos(angle)]
+    made = model.sample(detector, Incident("gamma", energy_mev=8e3, direction=direction, n=40), Noise(1, range(40)))
+    shift = axis_slopes(made.incident)[made.shower, 0] * detector.layer_z_mm[made.layer]
+    far = made.layer >= 4
+    assert np.median((made.x_mm - shift)[far]) == pytest.approx(0, abs=0.3 * np.median(shift[far]))
+    assert np.median(made.x_mm[far]) > 0.7 * np.median(shift[far])
+
+
+def test_a_shower_does_not_depend_on_its_batch(model: AnyCalo, unseen_detector: object) -> None:
+    incident = some(12)
+    together = model.sample(unseen_detector, incident, Noise(5, range(12)))  # type: ignore[arg-type]
+    alone = model.sample(unseen_detector, incident[7:8], Noise(5, [7]))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(alone.layer, together[7].layer)
+    np.testing.assert_allclose(alone.energy_mev, together[7].energy_mev, rtol=2e-3)
+    np.testing.assert_allclose(alone.x_mm, together[7].x_mm, rtol=1e-2, atol=2e-2)
+    other = model.sample(unseen_detector, incident[7:8], Noise(6, [7]))  # type: ignore[arg-type]
+    assert len(other.x_mm) != len(alone.x_mm) or not np.allclose(other.x_mm, alone.x_mm)
+
+
+def test_the_name_of_a_detector_does_not_matter(model: AnyCalo) -> None:
+    one, two = (model.sample(stack(7, 4.0, name=name), some(4), Noise(1, range(4))) for name in ("one", "two"))
+    np.testing.assert_array_equal(one.x_mm, two.x_mm)
+    np.testing.assert_array_equal(one.energy_mev, two.energy_mev)
+
+
+def test_unphysical_draws_are_made_again(model: AnyCalo, unseen_detector: object) -> None:
+    wild = copy.deepcopy(model)
+    n = 20
+    incident = Incident("gamma", energy_mev=2e3, n=n)
+    noise = lambda: Noise(1, range(n))  # noqa: E731
+    quiet = model.sample(unseen_detector, incident, noise())  # type: ignore[arg-type]
+    # Half of the draws see more than there is.
+    fraction = np.median(quiet.visible_mev() / incident.energy_mev)
+    with torch.no_grad():
+        wild.totals.mean[0] -= float(np.log(fraction))
+    showers = wild.sample(unseen_detector, incident, noise())  # type: ignore[arg-type]
+    assert (showers.visible_mev() <= incident.energy_mev * (1 + 1e-5)).all()
+    assert 3 < showers.provenance["draws_rejected"] < 10 * n
+    assert showers.provenance["draws"] == n + showers.provenance["draws_rejected"]
+    with torch.no_grad():
+        wild.totals.mean[0] += 100.0
+    with pytest.raises(ModelError, match=r"no physical shower in 50 draws for 2 of 2 particles, one of 2000 MeV\."):
+        wild.sample(unseen_detector, incident[:2], Noise(1, range(2)))  # type: ignore[arg-type]
+
+
+def test_saved_and_loaded_is_identical(model: AnyCalo, tmp_path: Path) -> None:
+    model.save(tmp_path / "m", card={"metrics": {"loss": 1.5}})
+    again = load_model(tmp_path / "m")
+    assert isinstance(again, AnyCalo)
+    assert again.config == model.config
+    assert again.domain == model.domain
+    assert again.domain.ranges == model.domain.ranges
+    assert again.digest() == model.digest()
+    detector = stack(4, 6.0)
+    one, two = (m.sample(detector, some(5), Noise(1, range(5))) for m in (model, again))
+    np.testing.assert_array_equal(one.x_mm, two.x_mm)
+    np.testing.assert_array_equal(one.energy_mev, two.energy_mev)
+    with torch.no_grad():
+        again.totals.mean[0] += 1
+    assert again.digest() != model.digest()
+
+
+def mirrored(showers: Showers, signs: np.ndarray) -> Showers:
+    """x, and y together with the charge, turned around; what `prepare` merges and divides is left alone by toy detectors."""
+    pdg = showers.incident.pdg * (int(signs[1]) if (showers.incident.pdg != 22).all() else 1)
+    return Showers(
+        detector=showers.detector,
+        incident=Incident(
+            pdg, energy_mev=showers.incident.energy_mev, direction=showers.incident.direction * [*signs, 1]
+        ),
+        offsets=showers.offsets,
+        x_mm=showers.x_mm * signs[0],
+        y_mm=showers.y_mm * signs[1],
+        layer=showers.layer,
+        energy_mev=showers.energy_mev,
+    )
+
+
+@pytest.mark.parametrize("signs", [(-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)])
+def test_turning_a_batch_around_is_training_on_mirrored_showers(signs: tuple[float, float]) -> None:
+    model = fitted([toy_showers(d, 12, 9, max_angle_rad=0.4) for d in toy_zoo()[:2]], split_mips=1e9, grouped=0.0)
+    detector = stack(6, 5.0, field_tesla=2.0)
+    straight = toy_showers(detector, 12, 9, max_angle_rad=0.4)
+    incident = straight.incident
+    straight = toy_showers(
+        detector, 12, 9, incident=Incident("electron", energy_mev=incident.energy_mev, direction=incident.direction)
+    )
+    turned = mirrored(straight, np.array(signs))
+    data, other = (prepare(model, [s], n_training=1, seed=1) for s in (straight, turned))
+    noise = torch.tensor([signs]).expand(12, 2)
+    (told, totals, n, e), (told_, totals_, n_, e_) = (
+        model._flipped(data.batch(torch.arange(12)), noise),
+        Prepared.unpack(other.batch(torch.arange(12))),
+    )
+    for one, two in ((told.shower, told_.shower), (told.layer, told_.layer), (totals, totals_), (n, n_), (e, e_)):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(told.shower, data.told.shower)
+    # Points: the same radius, energy and context, the angle of the mirrored place.
+    both = torch.tensor([signs]).expand(len(data.points), 2)
+    kept = model._point_features(data.points, both)
+    found = model._point_features(other.points, torch.ones_like(both))
+    difference = kept - found
+    difference[:, 1] = (difference[:, 1] + 1) % 2 - 1
+    assert float(difference.abs().quantile(0.99)) < 0.01
+    context = model._flip_context(data.context, torch.tensor([signs]).expand(len(data.context), 2))
+    torch.testing.assert_close(context, other.context, rtol=1e-3, atol=1e-3)
+
+
+def test_prepared_rows_are_those_of_the_points(model: AnyCalo, zoo_showers: list[Showers]) -> None:
+    plain = copy.copy(model)
+    plain.config = AnyCaloConfig(**SMALL, grouped=0.0, merge_radius_mm=0.0, split_mips=1e9)  # type: ignore[arg-type]
+    if hasattr(plain.config, "merge_radius_slope"):
+        plain.config = AnyCaloConfig(**SMALL, grouped=0.0, merge_mips=0.0, split_mips=1e9)  # type: ignore[arg-type]
+    data = prepare(plain, zoo_showers, n_training=3, seed=1)
+    assert data.showers == 120
+    assert len(data.totals) == 160
+    assert len(data.points) == sum(s.n_points for s in zoo_showers)
+    assert data.n_points == sum(s.n_points for s in zoo_showers[:3])
+    assert len(data.context) == int((data.n > 0).sum())
+    # How many points a row of the context has is what it says.
+    told_count = torch.expm1(3 * data.context[:, plain.coordinates.shower_features + plain.coordinates.layer_features])
+    held = torch.bincount(data.row.long(), minlength=len(data.context)).float()
+    torch.testing.assert_close(told_count, held, rtol=1e-3, atol=0.01)
+    np.testing.assert_allclose(data.e.sum(1), np.concatenate([s.visible_mev() for s in zoo_showers]), rtol=1e-4)
+
+
+def test_some_detectors_are_also_shown_grouped(zoo_showers: list[Showers]) -> None:
+    model = fitted(zoo_showers, grouped=1.0)
+    data = prepare(model, zoo_showers, n_training=3, seed=1)
+    assert data.showers == 240
+    assert len(data.totals) == 280
+    # Grouping keeps a shower's energy, and the validation detectors are shown as they are.
+    torch.testing.assert_close(data.e.sum(1)[:40], data.e.sum(1)[40:80], rtol=1e-4, atol=0)
+    assert int(data.told.valid[40].sum()) < int(data.told.valid[0].sum())
+    assert int(data.told.valid[-1].sum()) == 5
+
+
+def test_a_mip_is_that_of_one_sensor_along_the_axis() -> None:
+    detector = stack(3, 5.0, sensor_mm=1.0)
+    slanted = Incident("gamma", energy_mev=1e3, direction=[0.6, 0.0, 0.8], n=2)
+    np.testing.assert_allclose(layer_mip_mev(detector, slanted), np.full((2, 3), 0.3876 / 0.8), rtol=0.01)
+
+
+def test_nothing_of_a_zoo_is_in_the_weights() -> None:
+    sizes = set()
+    for detectors in (toy_zoo()[:2], toy_zoo()):
+        showers = [toy_showers(d, 10, 1) for d in detectors]
+        model = AnyCalo(AnyCaloConfig(**SMALL), Domain.of(showers))  # type: ignore[arg-type]
+        sizes.add((parameter_count(model), tuple((k, tuple(v.shape)) for k, v in model.state_dict().items())))
+    assert len(sizes) == 1
+
+
+def test_the_default_model_is_small() -> None:
+    model = AnyCalo(AnyCaloConfig(), Domain.of([toy_showers(d, 10, 1) for d in toy_zoo()]))
+    assert sum(t.numel() * t.element_size() for t in model.state_dict().values()) < 5e6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"coordinates": "polar"}, "coordinates is 'polar'; expected one of universal, raw"),
+        ({"core_scale": 0.0}, "core_scale is 0.0; expected a number above 0"),
+        ({"quantum_mips": -1.0}, "quantum_mips is -1.0"),
+        ({"grouped": 1.5}, "grouped from 0 to 1"),
+        ({"merge_mips": -1.0}, "must be at least 0"),
+    ],
+)
+def test_wrong_configuration_is_refused(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        AnyCaloConfig(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,202 @@
+"""The recurrent layer model: padding is inert, nothing later is seen, draws follow the conditionals of the likelihood."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from anycalo.errors import ModelError
+from anycalo.models.layer_tokens import OFFSET, Shares, encode_layers, progress_features
+from anycalo.models.mixture import GaussianMixture
+from anycalo.models.recurrent import NOISE, Progress, RecurrentConfig, RecurrentLayers
+from anycalo.models.universal import Geometry, Told, UniversalCoordinates, particle_table
+from anycalo.showers import Beam
+from toyzoo import stack
+
+LAYERS, SHOWERS = 7, 5
+CONFIG = RecurrentConfig(embedding=12, hidden=16, head=8, components=3)
+
+
+@pytest.fixture(scope="module")
+def model() -> RecurrentLayers:
+    torch.manual_seed(4)
+    coordinates = UniversalCoordinates()
+    made = RecurrentLayers(coordinates.shower_features, coordinates.layer_features, 5, CONFIG).double()
+    with torch.no_grad():
+        for mixture in (made.count_mixture, made.energy_mixture):
+            mixture.linear.weight.mul_(10)
+        # Untrained, a layer hardly depends on those before it.
+        for weight in (made.memory.weight_ih_l0, made.count[0].weight, made.energy[0].weight):
+            weight.mul_(4)
+    return made.requires_grad_(False)
+
+
+def toy_told() -> Told:
+    particle = particle_table(Beam(energy_mev=(1e4, 1e5), max_angle_rad=0.5).sample(SHOWERS, 1))
+    told = UniversalCoordinates().told(Geometry([stack(LAYERS, 5.0)]), torch.zeros(SHOWERS, dtype=torch.long), particle)
+    double = {k: getattr(told, k).double() for k in ("shower", "layer", "points", "energy_mev")}
+    return Told(**double, valid=told.valid)
+
+
+def normal(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def inputs(told: Told) -> dict[str, Tensor | Shares]:
+    """Tokens of random layers, some of them empty, as `negative_log_likelihood` takes them."""
+    rng = np.random.default_rng(3)
+    n = torch.from_numpy(rng.poisson(40, (SHOWERS, LAYERS)) * (rng.random((SHOWERS, LAYERS)) > 0.2)).double()
+    e = n * torch.from_numpy(rng.lognormal(-1, 0.3, n.shape))
+    shares = Shares.of(told, n.sum(1), e.sum(1))
+    nu, a, m = encode_layers(shares, n, e, normal(SHOWERS, LAYERS + 2))
+    return {"totals": normal(SHOWERS, 5, seed=9), "shares": shares, "nu": nu, "a": a, "m": m, "e": e, "e_total": e.sum(1)}
+
+
+def test_padding_is_inert(model: RecurrentLayers) -> None:
+    told = toy_told()
+    given = inputs(told)
+
+    def padded(t: Tensor, value: float) -> Tensor:
+        return torch.cat([t, torch.full((SHOWERS, 3, *t.shape[2:]), value, dtype=t.dtype)], dim=1)
+
+    longer = Told(
+        shower=told.shower,
+        layer=padded(told.layer, 0.0),
+        valid=padded(told.valid, False),
+        points=padded(told.points, 0.0),
+        energy_mev=padded(told.energy_mev, 0.0),
+    )
+    shares = Shares.of(longer, torch.ones(SHOWERS), torch.ones(SHOWERS))
+    assert not shares.count[:, LAYERS:].any()
+    old: Shares = given["shares"]  # type: ignore[assignment]
+    shares = Shares(count=padded(old.count, 0.0), mean_mev=padded(old.mean_mev, 1.0))
+    tokens = {k: padded(given[k], 7.0) for k in ("nu", "a", "m", "e")}  # type: ignore[arg-type]
+    alone = model.negative_log_likelihood(told, **given)  # type: ignore[arg-type]
+    among = model.negative_log_likelihood(longer, **{**given, **tokens, "shares": shares})  # type: ignore[arg-type]
+    torch.testing.assert_close(among, alone)
+    # What a layer holds counts: the same values in layers that are there change the likelihood.
+    there = replace(longer, valid=torch.ones_like(longer.valid))
+    other = model.negative_log_likelihood(there, **{**given, **tokens, "shares": shares})  # type: ignore[arg-type]
+    assert not torch.allclose(other, alone)
+
+
+def test_draws_ignore_padding(model: RecurrentLayers) -> None:
+    told = toy_told()
+    single, short = copy.deepcopy(model).float(), halved(told, LAYERS - 3)
+    padded = replace(halved(told, LAYERS), valid=torch.arange(LAYERS).expand(SHOWERS, -1) < LAYERS - 3)
+    padded.points[:, LAYERS - 3 :] = 0
+    padded.energy_mev[:, LAYERS - 3 :] = 0
+    z, totals = normal(SHOWERS, LAYERS, NOISE).float(), normal(SHOWERS, 5, seed=9).float()
+    n_total, e_total = torch.full((SHOWERS,), 300.0), torch.full((SHOWERS,), 90.0)
+    drawn = []
+    for some, noise in ((short, z[:, : LAYERS - 3]), (padded, z)):
+        drawn.append(single.sample(some, totals, Shares.of(some, n_total, e_total), e_total, noise))
+    for one, two in zip(*drawn, strict=True):
+        torch.testing.assert_close(one, two[:, : LAYERS - 3], rtol=1e-4, atol=1e-4)
+
+
+def halved(told: Told, layers: int) -> Told:
+    """The first layers, in float32."""
+    parts = {k: getattr(told, k)[:, :layers].float().clone() for k in ("layer", "points", "energy_mev")}
+    return Told(shower=told.shower.float(), valid=told.valid[:, :layers], **parts)
+
+
+@pytest.mark.parametrize("layer", [0, 3, LAYERS - 1])
+def test_a_layer_does_not_see_later_ones(model: RecurrentLayers, layer: int) -> None:
+    told = toy_told()
+    given = inputs(told)
+    tokens = {k: given[k].clone().requires_grad_() for k in ("nu", "a", "m", "e")}  # type: ignore[union-attr]
+    # The density of the first layers, up to and with this one.
+    up_to = replace(told, valid=torch.arange(LAYERS).expand(SHOWERS, -1) <= layer)
+    model.negative_log_likelihood(up_to, **{**given, **tokens}).sum().backward()  # type: ignore[arg-type]
+    for name, token in tokens.items():
+        gradient = token.grad
+        assert gradient is not None
+        assert not gradient[:, layer + 1 :].any(), name
+        if layer:
+            assert (gradient[:, :layer] != 0).any(), name
+    assert tokens["a"].grad is not None
+    assert (tokens["a"].grad[:, layer] != 0).all()
+
+
+def test_draws_follow_the_conditionals_of_the_likelihood(model: RecurrentLayers) -> None:
+    """Levels of draws in the distributions that the likelihood gives them are uniform; Kolmogorov-Smirnov, false alarm 1e-4.
+
+    The twin, in which the layers before held three times as much, is rejected.
+    """
+    few, repeats = toy_told(), 160
+    told = halved(few, LAYERS)[torch.arange(SHOWERS).repeat(repeats)]
+    showers = SHOWERS * repeats
+    n_total, e_total = torch.full((showers,), 5e4), torch.full((showers,), 200.0)
+    shares, totals = Shares.of(told, n_total, e_total), normal(showers, 5, seed=9).float()
+    single = copy.deepcopy(model).float()
+    nu, e = single.sample(told, totals, shares, e_total, normal(showers, LAYERS, NOISE).float())
+    a = (nu + OFFSET).log() - (shares.count + OFFSET).log()
+    held = nu >= 1
+    m = torch.where(held, (e / nu.clamp_min(1e-9)).clamp_min(1e-12).log() - shares.mean_mev.log(), 0.0)
+    # Where counts stop at 0 the level of the draw itself is not known.
+    inside = nu > 0
+    assert inside.float().mean() > 0.99
+
+    def p_values(factor: float) -> list[float]:
+        """Of counts and of energies, of all layers and of the last, with as much more before the last."""
+        last = torch.arange(LAYERS) == LAYERS - 1
+        mixed = [torch.where(last, t, t * factor) for t in (nu, e)]
+        mixed = [mixed[0], torch.where(last, a, a + np.log(factor)), m, mixed[1]]
+        with recorded(single.count_mixture) as counts, recorded(single.energy_mixture) as energies:
+            single.negative_log_likelihood(told, totals, shares, *mixed, e_total)
+        found = []
+        for mixture, (h, x), used in zip(
+            (single.count_mixture, single.energy_mixture), (counts[0], energies[0]), (inside, held), strict=True
+        ):
+            weight, mean, diagonal, _ = mixture.parameters_of(h)
+            z = (x - mean[..., 0]) * diagonal[..., 0].exp()
+            level = (weight.exp() * torch.special.ndtr(z)).sum(-1)
+            found.append(float(stats.kstest(level[used].numpy(), "uniform").pvalue))
+            found.append(float(stats.kstest(level[:, -1][used[:, -1]].numpy(), "uniform").pvalue))
+        return found
+
+    assert min(p_values(1.0)) > 1e-4
+    assert p_values(3.0)[1] < 1e-4
+
+
+@contextmanager
+def recorded(mixture: GaussianMixture) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """The features and values whose density a mixture is asked for."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    original = mixture.log_prob
+
+    def log_prob(h: Tensor, x: Tensor) -> Tensor:
+        seen.append((h, x))
+        return original(h, x)
+
+    mixture.log_prob = log_prob  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        del mixture.log_prob
+
+
+def test_progress_is_that_of_the_likelihood() -> None:
+    told = toy_told()
+    given = inputs(told)
+    shares: Shares = given["shares"]  # type: ignore[assignment]
+    nu, e, e_total = (given[k].numpy() for k in ("nu", "e", "e_total"))  # type: ignore[union-attr]
+    wanted = progress_features(shares, *(torch.from_numpy(t) for t in (nu, e, e_total)))
+    progress = Progress(shares.count.T.numpy(), shares.mean_mev.T.numpy(), e_total)
+    for layer in range(LAYERS):
+        np.testing.assert_allclose(progress.features(), wanted[:, layer], rtol=0, atol=1e-6)
+        progress.add(layer, nu[:, layer], e[:, layer])
+
+
+def test_wrong_sizes_are_refused() -> None:
+    with pytest.raises(ModelError, match="hidden is 0; expected at least 1"):
+        RecurrentConfig(hidden=0)
