@@ -46,6 +46,8 @@ LAYER = (
     "effective_z",
     "facing_front_z",
     "facing_back_z",
+    "gap_front_mm",
+    "gap_back_mm",
 )
 """Columns of `layer_descriptors`."""
 WHOLE = ("depth_x0", "moliere_mm", "critical_energy_mev", "sampling_fraction", "effective_z", "field_tesla")
@@ -62,7 +64,7 @@ def layer_descriptors(detector: Detector) -> np.ndarray:
     and [mm]; number of its sensors, their total thickness [mm] and [X0], mean atomic number, and the loss of a minimum
     ionising particle in them [MeV]; sampling fraction; Moliere radius [mm], critical energy [MeV] and effective atomic
     number of the layer; mean atomic number of what faces its sensors from the front and from the back, as far as slow
-    electrons reach (`facing_z`).
+    electrons reach (`facing_z`); thickness of the gas that touches its sensors from the front and from the back [mm].
     """
     rows = []
     depth, depth_mm = 0.0, 0.0
@@ -105,6 +107,7 @@ def layer_descriptors(detector: Detector) -> np.ndarray:
         "critical_energy_mev": layer_critical_energy_mev(detector),
         "effective_z": effective_z(detector),
         **dict(zip(("facing_front_z", "facing_back_z"), facing_z(detector), strict=True)),
+        **dict(zip(("gap_front_mm", "gap_back_mm"), _gaps_mm(detector), strict=True)),
     }
     table = np.stack([columns[name] for name in LAYER], axis=1)
     table.setflags(write=False)
@@ -116,15 +119,46 @@ SLOW_G_CM2 = 0.2
 0.1 and 0.4 MeV, which leave a heavy absorber in numbers and stop before the sensor (e / mip, transition effect)."""
 
 
-def facing_z(detector: Detector) -> tuple[np.ndarray, np.ndarray]:
+REACHES_G_CM2 = (0.02, 0.07, 0.6, 2.0)
+"""More masses per area, those of slower and faster electrons, for `facing_table`."""
+
+
+@lru_cache(maxsize=4096)
+def facing_table(detector: Detector) -> np.ndarray:
+    """`facing_z` at each of `REACHES_G_CM2`, front and back in turn, float64 (L, 8), not to be written to."""
+    table = np.stack([column for reach in REACHES_G_CM2 for column in facing_z(detector, reach)], axis=1)
+    table.setflags(write=False)
+    return table
+
+
+def _gaps_mm(detector: Detector) -> tuple[np.ndarray, np.ndarray]:
+    """Thickness of gas that touches the sensors of each layer from the front and from the back [mm], averaged, (L,) each."""
+    slabs = [(layer, slab) for layer, stack in enumerate(detector.layers) for slab in stack.slabs]
+    gas = [material(detector, slab.material).is_gas for _, slab in slabs]
+
+    def beside(k: int, step: int) -> float:
+        total, k = 0.0, k + step
+        while 0 <= k < len(slabs) and gas[k]:
+            total, k = total + slabs[k][1].thickness_mm, k + step
+        return total
+
+    sums, count = np.zeros((2, detector.n_layers)), np.zeros(detector.n_layers)
+    for k, (layer, slab) in enumerate(slabs):
+        if slab.sensitive:
+            sums[:, layer] += beside(k, -1), beside(k, 1)
+            count[layer] += 1
+    return sums[0] / count, sums[1] / count
+
+
+def facing_z(detector: Detector, reach_g_cm2: float = SLOW_G_CM2) -> tuple[np.ndarray, np.ndarray]:
     """Mean atomic number before and behind the sensors of each layer, (L,) each; nothing, outside the detector, counts as 0.
 
-    The weight of matter at mass per area s from the sensor's surface is exp(-s / SLOW_G_CM2) / SLOW_G_CM2; sensors of a layer
-    are averaged.
+    The weight of matter at mass per area s from the sensor's surface is exp(-s / reach) / reach; sensors of a layer are
+    averaged.
     """
     slabs = [(layer, slab) for layer, stack in enumerate(detector.layers) for slab in stack.slabs]
     matter = [material(detector, slab.material) for _, slab in slabs]
-    areal = [slab.thickness_mm / 10 * m.density_g_cm3 / SLOW_G_CM2 for (_, slab), m in zip(slabs, matter, strict=True)]
+    areal = [slab.thickness_mm / 10 * m.density_g_cm3 / reach_g_cm2 for (_, slab), m in zip(slabs, matter, strict=True)]
 
     def seen(start: int, step: int) -> float:
         total, passed, k = 0.0, 0.0, start

@@ -17,7 +17,7 @@ independent. Some detectors are also shown with neighbouring layers read out tog
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -41,6 +41,7 @@ from anycalo.models.noise import Noise
 from anycalo.models.point_features import Lateral, impose_energy
 from anycalo.models.point_flow import PointFlow, PointFlowConfig
 from anycalo.models.recurrent import NOISE, RecurrentConfig, RecurrentLayers
+from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import QUANTITIES, Totals, TotalsConfig
 from anycalo.models.universal import COORDINATES, Coordinates, Geometry, Told, particle_table
 from anycalo.showers import Incident, Showers
@@ -104,7 +105,7 @@ class AnyCalo(Model):
         super().__init__(config, domain)
         self.coordinates: Coordinates = COORDINATES[config.coordinates]()
         shower, layer = self.coordinates.shower_features, self.coordinates.layer_features
-        self.totals = Totals(shower, layer, config.totals)
+        self.totals = Totals(shower, layer + self.coordinates.detail_features, config.totals)
         self.layers = RecurrentLayers(shower, layer, QUANTITIES, config.layers)
         self.points = PointFlow(shower + layer + _CONTEXT, config.points)
         self.radius_shape = Gaussianise(1, knots=257)
@@ -173,8 +174,7 @@ class AnyCalo(Model):
         totals = totals.clone()
         totals[:, 2:4] *= signs
         shower = self.coordinates.flip(told.shower, signs)
-        told = Told(shower=shower, layer=told.layer, valid=told.valid, points=told.points, energy_mev=told.energy_mev)
-        return told, totals, n, e
+        return replace(told, shower=shower), totals, n, e
 
     def _flip_context(self, context: Tensor, signs: Tensor) -> Tensor:
         size = self.coordinates.shower_features
@@ -254,15 +254,15 @@ class AnyCalo(Model):
         open_ = np.arange(batch)
         rejected = 0
         for _ in range(_ATTEMPTS):
-            normal = noise.normal(QUANTITIES + 1 + layers * NOISE, only=open_)
+            normal = noise.normal(OF_TOTALS + layers * NOISE, only=open_)
             some = told[torch.from_numpy(open_)]
-            drawn = self.totals.sample(some, normal[:, : QUANTITIES + 1])
+            drawn = self.totals.sample(some, normal[:, :OF_TOTALS])
             n_total, e_total = decode_totals(some, drawn)
             good = torch.isfinite(drawn).all(1) & (e_total < energy_mev[open_]) & (n_total >= 0.5) & (n_total < 1e7)
             n_total, e_total = torch.where(good, n_total, 1.0), torch.where(good, e_total, 1.0)
             shares = Shares.of(some, n_total, e_total)
             scaled = self.totals.scaled(drawn)
-            nu, raw = self.layers.sample(some, scaled, shares, e_total, normal[:, QUANTITIES + 1 :].reshape(-1, layers, NOISE))
+            nu, raw = self.layers.sample(some, scaled, shares, e_total, normal[:, OF_TOTALS:].reshape(-1, layers, NOISE))
             count, layer_e = decode_layers(some, nu, raw, n_total, e_total)
             good &= (count.sum(1) >= 1) & torch.isfinite(layer_e).all(1)
             kept = good.numpy()

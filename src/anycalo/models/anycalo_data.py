@@ -56,14 +56,15 @@ class Prepared:
         """The chosen showers as tensors, for `unpack`, without layers that none of them has."""
         told = self.told[index]
         layers = int(told.valid.sum(1).max())
-        parts = (told.layer, told.valid, told.points, told.energy_mev, self.n[index], self.e[index])
+        parts = (told.layer, told.detail, told.valid, told.points, told.energy_mev, self.n[index], self.e[index])
         return (told.shower, self.totals[index], *(t[:, :layers] for t in parts))
 
     @staticmethod
     def unpack(batch: tuple[Tensor, ...]) -> tuple[Told, Tensor, Tensor, Tensor]:
         """What the showers of a batch are told, their totals, points and energies of the layers."""
-        shower, totals, layer, valid, points, energy, n, e = batch
-        return Told(shower=shower, layer=layer, valid=valid, points=points, energy_mev=energy), totals, n, e
+        shower, totals, layer, detail, valid, points, energy, n, e = batch
+        told = Told(shower=shower, layer=layer, valid=valid, points=points, energy_mev=energy, detail=detail)
+        return told, totals, n, e
 
 
 @torch.no_grad()

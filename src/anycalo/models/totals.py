@@ -13,6 +13,8 @@ from anycalo.models.universal import Told
 
 QUANTITIES = 5
 """T, M (`layer_tokens`), the centre in x and y and ln width (`point_features.Lateral`)."""
+NOISE = QUANTITIES + 2
+"""Standard normal numbers that a shower takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,23 +25,53 @@ class TotalsConfig:
         layer_hidden: of the part that sees one layer.
         hidden: of the part that sees the shower.
         components: Gaussians of the mixture.
+        members: networks, trained from different beginnings. Each shower is drawn from one of them: what they disagree on
+            between detectors averages out (deep ensembles, arXiv 1612.01474).
     """
 
     layer_hidden: int = 48
     hidden: int = 96
     components: int = 6
+    members: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("layer_hidden", "hidden", "components"):
+        for name in ("layer_hidden", "hidden", "components", "members"):
             if getattr(self, name) < 1:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; expected at least 1")
 
 
-class Totals(nn.Module):
-    """p(T, M, centre, width | particle, detector): layers are pooled by the energy that is expected of them, and evenly.
+class Member(nn.Module):
+    """One network: layers are pooled by the energy that is expected of them, and evenly.
 
     Args:
-        shower_features, layer_features: of `universal.Told`.
+        shower_features: of `universal.Told.shower`.
+        layer_features: of its `layer` and `detail` together.
+        config: sizes.
+    """
+
+    def __init__(self, shower_features: int, layer_features: int, config: TotalsConfig) -> None:
+        super().__init__()
+        self.layer = perceptron(layer_features + shower_features, config.layer_hidden, config.layer_hidden)
+        self.shower = perceptron(2 * config.layer_hidden + shower_features, config.hidden, config.hidden)
+        self.mixture = GaussianMixture(config.hidden, QUANTITIES, config.components)
+
+    def forward(self, told: Told) -> Tensor:
+        """Features that the mixture is made from, (B, hidden)."""
+        wide = told.shower[:, None].expand(-1, told.layer.shape[1], -1)
+        h = self.layer(torch.cat([told.layer, told.detail, wide], dim=-1))
+        expected = told.energy_mev / told.energy_mev.sum(1, keepdim=True)
+        even = told.valid.to(h.dtype) / told.valid.sum(1, keepdim=True)
+        pooled = [(weight[..., None] * h).sum(1) for weight in (expected, even)]
+        out: Tensor = self.shower(torch.cat([*pooled, told.shower], dim=-1))
+        return out
+
+
+class Totals(nn.Module):
+    """p(T, M, centre, width | particle, detector), an ensemble of mixtures.
+
+    Args:
+        shower_features: of `universal.Told.shower`.
+        layer_features: of its `layer` and `detail` together.
         config: sizes.
     """
 
@@ -48,9 +80,7 @@ class Totals(nn.Module):
 
     def __init__(self, shower_features: int, layer_features: int, config: TotalsConfig) -> None:
         super().__init__()
-        self.layer = perceptron(layer_features + shower_features, config.layer_hidden, config.layer_hidden)
-        self.shower = perceptron(2 * config.layer_hidden + shower_features, config.hidden, config.hidden)
-        self.mixture = GaussianMixture(config.hidden, QUANTITIES, config.components)
+        self.members = nn.ModuleList(Member(shower_features, layer_features, config) for _ in range(config.members))
         self.register_buffer("mean", torch.zeros(QUANTITIES))
         self.register_buffer("std", torch.ones(QUANTITIES))
 
@@ -61,23 +91,21 @@ class Totals(nn.Module):
         self.mean[2:4] = 0  # centres are even, by symmetry
         self.std.copy_(totals.double().std(0).clamp_min(1e-3))
 
-    def _features(self, told: Told) -> Tensor:
-        wide = told.shower[:, None].expand(-1, told.layer.shape[1], -1)
-        h = self.layer(torch.cat([told.layer, wide], dim=-1))
-        expected = told.energy_mev / told.energy_mev.sum(1, keepdim=True)
-        even = told.valid.to(h.dtype) / told.valid.sum(1, keepdim=True)
-        pooled = [(weight[..., None] * h).sum(1) for weight in (expected, even)]
-        out: Tensor = self.shower(torch.cat([*pooled, told.shower], dim=-1))
-        return out
-
     def negative_log_likelihood(self, told: Told, totals: Tensor) -> Tensor:
-        """Per quantity, of totals (B, 5): (B,)."""
+        """Per quantity, of totals (B, 5), averaged over the members, each of which learns on its own: (B,)."""
         scaled = (totals - self.mean) / self.std
-        return -self.mixture.log_prob(self._features(told), scaled) / QUANTITIES
+        each = [member.mixture.log_prob(member(told), scaled) for member in self.members]  # type: ignore[operator, union-attr]
+        return -torch.stack(each).mean(0) / QUANTITIES
 
     def sample(self, told: Told, normal: Tensor) -> Tensor:
-        """Totals (B, 5) from standard normal numbers (B, 6)."""
-        return self.mixture.sample(self._features(told), normal) * self.std + self.mean
+        """Totals (B, 5) from standard normal numbers (B, 7), the last of which chooses the member."""
+        chosen = (torch.special.ndtr(normal[:, -1]) * len(self.members)).long().clamp_max(len(self.members) - 1)
+        out = torch.empty(len(normal), QUANTITIES)
+        for k, member in enumerate(self.members):
+            mine = torch.nonzero(chosen == k)[:, 0]
+            if len(mine):
+                out[mine] = member.mixture.sample(member(told[mine]), normal[mine, :-1])  # type: ignore[operator, union-attr]
+        return out * self.std + self.mean
 
     def scaled(self, totals: Tensor) -> Tensor:
         """Totals as inputs of other networks, (B, 5)."""

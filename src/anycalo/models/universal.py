@@ -27,7 +27,14 @@ import torch
 from torch import Tensor
 
 from anycalo.geometry import Detector
-from anycalo.geometry.descriptors import LAYER, WHOLE, layer_descriptors, whole_descriptors
+from anycalo.geometry.descriptors import (
+    LAYER,
+    REACHES_G_CM2,
+    WHOLE,
+    facing_table,
+    layer_descriptors,
+    whole_descriptors,
+)
 from anycalo.showers import Incident
 
 _B = 0.5
@@ -44,6 +51,7 @@ class Told:
         valid: whether a detector has that layer, (B, L).
         points: expected number of points of each layer up to a common factor, (B, L); 0 beyond a detector's layers.
         energy_mev: expected visible energy of each layer up to a common factor, (B, L).
+        detail: what the response of each layer depends on beyond `layer`, (B, L, G); may be without columns.
     """
 
     shower: Tensor
@@ -51,6 +59,7 @@ class Told:
     valid: Tensor
     points: Tensor
     energy_mev: Tensor
+    detail: Tensor
 
     def __getitem__(self, index: Tensor | slice) -> Told:
         return Told(
@@ -59,6 +68,7 @@ class Told:
             valid=self.valid[index],
             points=self.points[index],
             energy_mev=self.energy_mev[index],
+            detail=self.detail[index],
         )
 
 
@@ -71,14 +81,18 @@ class Geometry:
     Attributes:
         layer: (D, L, len(LAYER)), L of the detector with the most layers.
         whole: (D, len(WHOLE)).
+        facing: `facing_table`, (D, L, 8).
         count: number of layers, (D,).
     """
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
         self.count = torch.tensor([d.n_layers for d in detectors])
-        self.layer = torch.zeros(len(detectors), int(self.count.max()), len(LAYER))
+        layers = int(self.count.max())
+        self.layer = torch.zeros(len(detectors), layers, len(LAYER))
+        self.facing = torch.zeros(len(detectors), layers, 2 * len(REACHES_G_CM2))
         for k, detector in enumerate(detectors):
             self.layer[k, : detector.n_layers] = torch.from_numpy(layer_descriptors(detector).copy()).float()
+            self.facing[k, : detector.n_layers] = torch.from_numpy(facing_table(detector).copy()).float()
         self.whole = torch.from_numpy(np.stack([whole_descriptors(d) for d in detectors])).float()
 
 
@@ -87,6 +101,7 @@ class Coordinates(ABC):
 
     shower_features: int
     layer_features: int
+    detail_features: int
     odd_in_x: tuple[int, ...]
     odd_in_y: tuple[int, ...]
     """Features of a shower that change their sign when x, or y together with the charge, is turned around."""
@@ -140,6 +155,7 @@ class UniversalCoordinates(Coordinates):
 
     shower_features = 15
     layer_features = 19
+    detail_features = 13
     odd_in_x = (3,)
     odd_in_y = (4, 6, 9)
 
@@ -215,7 +231,15 @@ class UniversalCoordinates(Coordinates):
             log(1 - gamma_cdf(depth, t_max), 1e-6) / 4,
         ]
         told = torch.where(valid[..., None], torch.stack(layer, dim=-1), zero)
-        return Told(shower=torch.stack(shower, dim=1), layer=told, valid=valid, points=points, energy_mev=energy)
+        # Slow electrons curl back in the gaps of a strong field, within millimetres.
+        gaps = torch.stack([of("gap_front_mm"), of("gap_back_mm")], dim=-1)
+        gap = gaps.sum(-1)
+        curl = gap * field[:, None]
+        own = [gaps + 0.2, gap[..., None] + 0.2]
+        extra = torch.cat([t.log() for t in own] + [curl[..., None] / 3, (curl / (curl + 2))[..., None]], dim=-1)
+        detail = torch.cat([geometry.facing[which] / 40 - 1, extra], dim=-1)
+        detail = torch.where(valid[..., None], detail, zero)
+        return Told(shower=torch.stack(shower, dim=1), layer=told, valid=valid, points=points, energy_mev=energy, detail=detail)
 
     def scale_mm(self, detector: Detector) -> float:
         """The Moliere radius."""
@@ -244,6 +268,7 @@ class RawCoordinates(Coordinates):
 
     shower_features = 9
     layer_features = 8
+    detail_features = 0
     odd_in_x = (1,)
     odd_in_y = (2, 5)
 
@@ -282,7 +307,8 @@ class RawCoordinates(Coordinates):
         zero = torch.zeros(())
         even = torch.where(valid, log_e.exp()[:, None] / (10 * count[:, None]), zero)
         told = torch.where(valid[..., None], torch.stack(layer, dim=-1), zero)
-        return Told(shower=torch.stack(shower, dim=1), layer=told, valid=valid, points=even, energy_mev=even)
+        none = torch.zeros(*valid.shape, 0)
+        return Told(shower=torch.stack(shower, dim=1), layer=told, valid=valid, points=even, energy_mev=even, detail=none)
 
     def scale_mm(self, detector: Detector) -> float:
         """20 mm everywhere."""
