@@ -173,5 +173,5 @@ class Pointwise(nn.Module):
         both = nn.functional.linear(table, weight[:, k:], torch.addmv(bias, weight[:, :k], embedding))
         gates, shifts = both.chunk(2, dim=1)
         # Contiguous, since rows are chosen from them.
-        parts = zip(shifts.split(sizes, dim=1), gates.sigmoid().split(sizes, dim=1), strict=True)
+        parts = zip(torch.split(shifts, sizes, dim=1), torch.split(gates.sigmoid(), sizes, dim=1), strict=True)
         return [(shift.contiguous(), gate.contiguous()) for shift, gate in parts]
