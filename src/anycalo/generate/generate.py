@@ -143,7 +143,8 @@ def _batches(
     for breach in model.domain.breaches(detector, incident):
         warnings.warn(f"outside the training domain: {breach}. Treat these showers with care.", DomainWarning, stacklevel=4)
     training = model.training
-    model.eval()
+    if training:
+        model.eval()
     try:
         for first in range(start, len(incident), batch_size):
             stop = min(first + batch_size, len(incident))
@@ -152,7 +153,8 @@ def _batches(
             if progress is not None:
                 progress(stop, len(incident))
     finally:
-        model.train(training)
+        if training:
+            model.train()
 
 
 def _provenance(model: Model, seed: int) -> dict[str, Any]:
