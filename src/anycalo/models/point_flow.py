@@ -11,11 +11,13 @@ import math
 from dataclasses import dataclass
 
 import torch
+from scipy.special import ndtr
 from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
 from anycalo.errors import ModelError
 from anycalo.models.mixture import perceptron
+from anycalo.models.splines import Splines
 
 _BOUND = 4.5
 
@@ -90,15 +92,16 @@ class PointFlow(nn.Module):
         out: Tensor = normal + math.log(2) - radius_slope - angle_slope - energy_slope
         return out
 
+    @torch.no_grad()
     def sample(self, context: tuple[Tensor, Tensor], row: Tensor, normal: Tensor) -> Tensor:
         """Points (P, 3) of the layers `row` (P,) of a `context`, from standard normal numbers (P, 3)."""
         knots, part = context
-        radius = _spline(knots[row], self.config.bins, _BOUND).inv(normal[:, 0])
+        z, place = normal.numpy(), row.numpy()
+        radius = torch.from_numpy(Splines(knots.numpy(), _BOUND).inverse(z[:, 0], place))
         angle_knots, energy_knots = self.given_radius(part[row], radius)
-        uniform = 2 * torch.special.ndtr(normal[:, 1]) - 1
-        angle = _spline(angle_knots, self.config.angle_bins, 1.0).inv(uniform)
-        energy = _spline(energy_knots, self.config.bins, _BOUND).inv(normal[:, 2])
-        return torch.stack([radius, angle, energy], dim=1)
+        angle = Splines(angle_knots.numpy(), 1.0).inverse((2 * ndtr(z[:, 1]) - 1).astype(z.dtype))
+        energy = Splines(energy_knots.numpy(), _BOUND).inverse(z[:, 2])
+        return torch.stack([radius, torch.from_numpy(angle), torch.from_numpy(energy)], dim=1)
 
 
 def _spline(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:

@@ -94,6 +94,7 @@ class RecurrentLayers(nn.Module):
         total = torch.where(told.valid, of_count, 0.0) + torch.where(told.valid & (e > 0), of_energy, 0.0)
         return -total.sum(1) / told.valid.sum(1)
 
+    @torch.no_grad()
     def sample(self, told: Told, totals: Tensor, shares: Shares, e_total: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
         """Blurred counts and energies [MeV] of the layers, (B, L) each, from standard normal numbers (B, L, 4).
 
