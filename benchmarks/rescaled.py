@@ -35,6 +35,7 @@ def nearest(donors: Sequence[Showers], detector: Detector, count: int) -> list[S
 
 
 def main() -> None:
+    """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("donors", type=Path, help="folder of shower files of other detectors")
     parser.add_argument("like", type=Path, help="shower file whose detector and incident particles are taken")

@@ -24,6 +24,7 @@ grouped = 0.5
 layer_hidden = 8
 hidden = 16
 components = 2
+members = 2
 [model.layers]
 embedding = 8
 hidden = 8

@@ -11,9 +11,11 @@ from anycalo.geometry import Detector, derived
 from anycalo.geometry.descriptors import (
     LAYER,
     RANGED,
+    REACHES_G_CM2,
     SLOW_G_CM2,
     WHOLE,
     descriptor_ranges,
+    facing_table,
     facing_z,
     layer_descriptors,
     whole_descriptors,
@@ -111,6 +113,34 @@ def test_what_faces_a_sensor_in_closed_form() -> None:
     front, back = facing_z(detector)
     np.testing.assert_allclose(front, [through, across], rtol=1e-3)
     np.testing.assert_allclose(back, [across, through], rtol=1e-3)
+
+
+def test_what_faces_a_sensor_at_several_reaches() -> None:
+    thin = 0.05
+    table = facing_table(stack(1, thin))
+    areal = 0.1 * thin * 19.3
+    assert table.shape == (1, 2 * len(REACHES_G_CM2))
+    np.testing.assert_allclose(table[0, ::2], [74 * (1 - np.exp(-areal / reach)) for reach in REACHES_G_CM2], rtol=1e-3)
+    assert not table[0, 1::2].any()
+    assert (np.diff(table[0, ::2]) < 0).all()
+
+
+def test_gas_that_touches_a_sensor() -> None:
+    """Tungsten, 1 mm of air and 2 mm of another gas before the sensor; a board with a gap behind it that does not touch it."""
+    readout = Rectangular(pitch_mm=(5.0, 5.0))
+    slabs = (
+        Slab(material="G4_W", thickness_mm=3.5),
+        Slab(material="G4_AIR", thickness_mm=1.0),
+        Slab(material="G4_Ar", thickness_mm=2.0),
+        Slab(material="G4_Si", thickness_mm=0.5, sensitive=True),
+        Slab(material="G4_Cu", thickness_mm=0.5),
+        Slab(material="G4_AIR", thickness_mm=4.0),
+    )
+    one, turned = Layer(stack=slabs, readout=readout), Layer(stack=slabs[::-1], readout=readout)
+    detector = Detector(name="gaps", sections=(Section(layers=(one, turned)),), size_mm=(100.0, 100.0))
+    np.testing.assert_allclose(column(detector, "gap_front_mm"), [3.0, 0.0])
+    np.testing.assert_allclose(column(detector, "gap_back_mm"), [0.0, 3.0])
+    assert not column(stack(3, 3.5), "gap_front_mm").any()
 
 
 def test_names_do_not_matter(by_hand: Detector) -> None:

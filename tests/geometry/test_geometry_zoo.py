@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -131,9 +132,22 @@ def test_gaps_sensors_that_turn_and_no_field() -> None:
 
 def test_what_is_not_asked_for_is_not_drawn(tmp_path: Path) -> None:
     path = tmp_path / "zoo.toml"
-    path.write_text(GAPS.replace("[front]\nprobability = 0.8", "[front]\nprobability = 0.0").replace("0.4\npitch", "0.0\npitch"))
+    path.write_text(
+        GAPS.replace("[front]\nprobability = 0.8", "[front]\nprobability = 0.0").replace("0.4\npitch", "0.0\npitch")
+    )
     zoo = Zoo.load(path)
     for k in range(30):
         detector = zoo.detector(k)
         assert all(len(section.layers) == 1 for section in detector.sections)
         assert detector.layers[0].stack[1].sensitive
+
+
+def test_the_recipes_of_the_documentation_are_recipes(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text("utf-8")
+    random, fixed = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    for name, text in (("random", random), ("fixed", fixed)):
+        (tmp_path / name).write_text(text)
+    assert Zoo.load(tmp_path / "random").detector(0).name == "my-zoo-00000"
+    assert Zoo.load(tmp_path / "fixed").detectors(1)[0][0] == Detector.load("ild-ecal")
+    for name in ZOOS.iterdir():
+        assert f"`{name.name.removesuffix('.toml')}`" in page

@@ -69,7 +69,7 @@ def test_what_lies_outside_is_named(domain: Domain) -> None:
 
 
 def test_a_percent_outside_is_forgiven(domain: Domain) -> None:
-    low, high = domain.ranges["detector field_tesla"]
+    _, high = domain.ranges["detector field_tesla"]
     inside = Incident("gamma", energy_mev=3e3, n=1)
     for factor, breaches in ((1.009, 0), (1.02, 1)):
         other = dataclasses.replace(toy_zoo()[0], field_tesla=high * factor)

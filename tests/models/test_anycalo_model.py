@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ from anycalo.models.recurrent import RecurrentConfig
 from anycalo.models.totals import TotalsConfig
 from anycalo.models.universal import Geometry, particle_table
 from anycalo.showers import Incident, Showers
+from anycalo.train import Recipe
 from toyshowers import toy_showers
 from toyzoo import stack, toy_zoo
 
 SMALL = {
-    "totals": TotalsConfig(layer_hidden=8, hidden=16, components=2),
+    "totals": TotalsConfig(layer_hidden=8, hidden=16, components=2, members=2),
     "layers": RecurrentConfig(embedding=12, hidden=16, head=8, components=2),
     "points": PointFlowConfig(hidden=16, depth=1, bins=5, angle_bins=3, radius_features=8),
 }
@@ -183,9 +185,7 @@ def mirrored(showers: Showers, signs: np.ndarray) -> Showers:
     pdg = showers.incident.pdg * (int(signs[1]) if (showers.incident.pdg != 22).all() else 1)
     return Showers(
         detector=showers.detector,
-        incident=Incident(
-            pdg, energy_mev=showers.incident.energy_mev, direction=showers.incident.direction * [*signs, 1]
-        ),
+        incident=Incident(pdg, energy_mev=showers.incident.energy_mev, direction=showers.incident.direction * [*signs, 1]),
         offsets=showers.offsets,
         x_mm=showers.x_mm * signs[0],
         y_mm=showers.y_mm * signs[1],
@@ -271,6 +271,12 @@ def test_nothing_of_a_zoo_is_in_the_weights() -> None:
 def test_the_default_model_is_small() -> None:
     model = AnyCalo(AnyCaloConfig(), Domain.of([toy_showers(d, 10, 1) for d in toy_zoo()]))
     assert sum(t.numel() * t.element_size() for t in model.state_dict().values()) < 5e6
+
+
+def test_the_ablation_differs_in_its_coordinates_alone() -> None:
+    recipe, ablation = Recipe.load("anycalo"), Recipe.load("anycalo-raw")
+    assert ablation.model.coordinates == "raw"
+    assert dataclasses.replace(ablation, model=dataclasses.replace(ablation.model, coordinates="universal")) == recipe
 
 
 @pytest.mark.parametrize(

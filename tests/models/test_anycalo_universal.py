@@ -124,11 +124,12 @@ def test_layers_that_a_detector_lacks_are_not_told(name: str) -> None:
     particle = particle_table(incident).expand(len(zoo), -1)
     together = coordinates.told(Geometry(zoo), torch.arange(len(zoo)), particle)
     assert together.layer.shape == (4, 10, coordinates.layer_features)
+    assert together.detail.shape == (4, 10, coordinates.detail_features)
     assert together.shower.shape == (4, coordinates.shower_features)
     for k, detector in enumerate(zoo):
         alone, layers = told_of(detector, incident, coordinates), detector.n_layers
         assert torch.equal(together.shower[k], alone.shower[0])
-        for part in ("layer", "points", "energy_mev", "valid"):
+        for part in ("layer", "detail", "points", "energy_mev", "valid"):
             whole = getattr(together, part)[k]
             assert torch.equal(whole[:layers], getattr(alone, part)[0]), part
             assert not whole[layers:].any(), part

@@ -1,7 +1,7 @@
 """Showers of other detectors put into a new one by the universal coordinates alone: what any learning must beat.
 
-Every shower of the new detector is a simulated one of the same particle and nearly the same energy, of whichever detector. With depth
-t in radiation lengths along the axis, and `expected` from `universal.Told`:
+Every shower of the new detector is a simulated one of the same particle and nearly the same energy, of whichever detector.
+With depth t in radiation lengths along the axis, and `expected` from `universal.Told`:
 
     N(t) / expected N(t),  E(t) / expected E(t)     kept, linear in t between the layers of the old detector
     radius / Moliere radius across the axis         kept, point by point
@@ -48,7 +48,6 @@ def rescaled(donors: Sequence[Showers], detector: Detector, incident: Incident, 
     number = np.concatenate([np.arange(len(batch)) for batch in donors])
     chosen = _choose(donors, owner, detector, incident)
     new = _Expected(detector, incident)
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     order = np.argsort(owner[chosen], kind="stable")
     made: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for d in np.unique(owner[chosen]):
