@@ -24,6 +24,7 @@ ROOMS = [
     "embed",
     "evaluate",
     "report",
+    "study",
     "cli",
 ]
 FOUNDATION = {"errors", "version"}  # below every room

@@ -49,7 +49,9 @@ class Adaptation:
         for p in module.parameters():
             p.requires_grad_(False)
         trained = [p for change in self._changes.values() for p in change.parameters()] or list(chosen.values())
-        self.parameters: list[nn.Parameter] = [p.requires_grad_(True) for p in trained]
+        for p in trained:
+            p.requires_grad_(True)
+        self.parameters: list[nn.Parameter] = trained
         self.trained = sum(math.prod(p.shape) for p in self.parameters)
 
     def __str__(self) -> str:

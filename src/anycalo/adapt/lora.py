@@ -43,12 +43,12 @@ def attach(part: nn.Module, name: str, change: LowRank) -> None:
     parametrize.register_parametrization(part, name, change)
     if isinstance(part, nn.RNNBase) and not hasattr(part, "_changed_weights"):
         # A recurrent network computes with its own list of weights, which does not follow the parametrisation.
-        part._changed_weights = part.register_forward_pre_hook(_refresh)  # type: ignore[assignment]
+        part._changed_weights = part.register_forward_pre_hook(_refresh)
 
 
 def detach(part: nn.Module, name: str, *, merge: bool) -> None:
     """Undo `attach`; with `merge` the change stays in the matrix."""
-    change = part.parametrizations[name][0].change() if merge else None  # type: ignore[index, union-attr, operator]
+    change = part.parametrizations[name][0].change() if merge else None  # type: ignore[index, union-attr]
     parametrize.remove_parametrizations(part, name, leave_parametrized=False)
     if change is not None:
         with torch.no_grad():

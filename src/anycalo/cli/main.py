@@ -27,11 +27,13 @@ COMMANDS = {
     "inspect": "Validate and summarise a shower file.",
     "convert": "Convert shower files of other programs.",
     "train": "Train a model on showers.",
+    "finetune": "Adapt a model to a detector with few showers.",
     "generate": "Generate showers with a model.",
     "embed": "Simulate events with Geant4, in which a model takes over at the face of the calorimeter.",
     "export": "Export a model for another program.",
     "bench": "Time photons: the whole call, models and Geant4 in turn.",
     "evaluate": "Compare generated showers with Geant4 and write a report.",
+    "study": "Compare ways of adapting models, from scratch to zero-shot.",
     "separate": "Find two photons laid over one another, in both samples.",
     "show": "Draw a shower in three dimensions.",
 }

@@ -34,7 +34,7 @@ REPLACED, DOWN, UP = "replaced:", "down:", "up:"
 def save_adapter(
     folder: str | Path,
     *,
-    base: str,
+    base: str | Path,
     base_sha256: str,
     domain: Domain,
     changes: Mapping[str, Tensor],
@@ -44,7 +44,7 @@ def save_adapter(
 
     Args:
         folder: to be made.
-        base: name of a shipped model, or the directory of the base, which is stored relative to `folder`.
+        base: name of a shipped model; or the path of the base's directory, which is stored relative to `folder`.
         base_sha256: its digest.
         domain: of base and adapter together.
         changes: tensors by `REPLACED`, or `DOWN` and `UP`, and parameter name.
@@ -59,7 +59,7 @@ def save_adapter(
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "base": os.path.relpath(base, folder) if Path(base).is_dir() else base,
+        "base": os.path.relpath(base, folder) if isinstance(base, Path) else base,
         "base_sha256": base_sha256,
         "domain": dataclasses.asdict(domain),
         "package_version": __version__,

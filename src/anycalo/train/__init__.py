@@ -1,6 +1,7 @@
-"""Training: recipes and one loop for every family."""
+"""Training: recipes and one loop for every family; fine-tuning with few showers."""
 
+from anycalo.train.finetune import FinetuneConfig, Finetuned, finetune, from_scratch
 from anycalo.train.loop import train
 from anycalo.train.recipe import Recipe, StageRecipe, recipes
 
-__all__ = ["Recipe", "StageRecipe", "recipes", "train"]
+__all__ = ["FinetuneConfig", "Finetuned", "Recipe", "StageRecipe", "finetune", "from_scratch", "recipes", "train"]

@@ -1,0 +1,237 @@
+"""A model of one geometry moved to another, of any number of layers, by physical depth.
+
+The fixed-geometry family `caloclouds` draws layers 0 to L - 1; another detector has other layers. Its showers are moved in
+universal coordinates: a layer of the new detector takes its points from the two layers of the old one between which it lies in
+radiation lengths from the expected shower maximum, along the axis. How many points each gives, and how much energy they carry,
+follows from the expected flux of shower particles and the loss of a minimum ionising particle (`universal`); positions
+scale with the Moliere radius. Energy, particle and angle are the nearest that the old model knows.
+
+`transplant` then builds the model of the new detector: scales from moved showers, the point networks of the old model, and a
+flow over the new layers, which starts as the identity on features that already carry means, spreads and correlations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anycalo.errors import ModelError
+from anycalo.geometry import Detector
+from anycalo.geometry.derived import critical_energy_mev
+from anycalo.models.caloclouds import CaloClouds
+from anycalo.models.model import Domain, Model, axis_slopes
+from anycalo.models.noise import Noise
+from anycalo.models.universal import Geometry, Told, UniversalCoordinates, particle_table
+from anycalo.showers import Beam, Incident, Showers
+
+_LARGEST_RATIO = 20.0
+_AT_ONCE = 50
+_PLENTY = 5
+POINT_NETWORKS = ("denoiser", "consistency", "mean_flow")
+
+
+def nearest_incident(model: Model, incident: Incident, ratio: float = 1.0) -> Incident:
+    """The particles nearest to these that a model was trained on.
+
+    Args:
+        model: with its domain.
+        incident: B particles.
+        ratio: critical energy of the model's detector over that of the particles': showers of equal E / E_c are alike.
+    """
+    known = {name: code for name, code in zip(("gamma", "electron", "positron"), (22, 11, -11), strict=True)}
+    codes = np.array([known[name] for name in model.domain.particles if name in known])
+    if not len(codes):
+        raise ModelError(f"the model was trained on {', '.join(model.domain.particles)}; expected photons or electrons")
+    pdg = np.where(np.isin(incident.pdg, codes), incident.pdg, codes[0])
+    low, high = model.domain.energy_mev
+    slanted = incident.theta_rad > model.domain.max_angle_rad + 1e-3
+    direction = np.where(slanted[:, None], np.array([0.0, 0.0, 1.0]), incident.direction)
+    return Incident(pdg, energy_mev=np.clip(incident.energy_mev * ratio, low, high), direction=direction)
+
+
+def moved(showers: Showers, detector: Detector, incident: Incident, *, seed: int) -> Showers:
+    """Showers of one detector as showers of other particles in another; see the module's text.
+
+    Args:
+        showers: B of them.
+        detector: the new one.
+        incident: the new particles, (B,).
+        seed: of which points are taken.
+    """
+    rng = np.random.default_rng([seed, 0x30FED])
+    old, old_depth = _expected(showers.detector, showers.incident)
+    new, new_depth = _expected(detector, incident)
+    coordinates = UniversalCoordinates()
+    old_slope, new_slope = axis_slopes(showers.incident), axis_slopes(incident)
+    xy = np.stack([showers.x_mm, showers.y_mm], axis=1)
+    xy = xy - old_slope[showers.shower] * showers.detector.layer_z_mm[showers.layer][:, None]
+    slope = torch.from_numpy(old_slope[showers.shower]).float()
+    scale = coordinates.scale_mm(detector) / coordinates.scale_mm(showers.detector)
+    seen = (coordinates.squeeze(torch.from_numpy(xy).float(), slope) * scale).numpy()
+    pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    layers, source_layers = detector.n_layers, showers.detector.n_layers
+    for b in range(len(showers)):
+        points = np.arange(showers.offsets[b], showers.offsets[b + 1])
+        weight = _between(old_depth[b], new_depth[b])  # (layers, source_layers)
+        ratio = np.clip(new.points[b].numpy()[:layers, None] / old.points[b].numpy()[None, :source_layers], 0, _LARGEST_RATIO)
+        wanted = (weight * ratio)[:, showers.layer[points]]
+        copies = np.floor(wanted + rng.random(wanted.shape)).astype(np.int64)
+        layer, which = np.nonzero(copies)
+        times = copies[layer, which]
+        pieces.append((np.full(int(times.sum()), b), np.repeat(layer, times), np.repeat(points[which], times)))
+    shower, layer, point = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    per_point = [(told.energy_mev / told.points.clamp_min(1e-12)).numpy() for told in (old, new)]
+    energy = showers.energy_mev[point] * per_point[1][shower, layer] / per_point[0][shower, showers.layer[point]]
+    back = coordinates.stretch(torch.from_numpy(seen[point]).float(), torch.from_numpy(new_slope[shower]).float()).numpy()
+    placed = back + new_slope[shower] * detector.layer_z_mm[layer][:, None]
+    # Never more visible than incident energy.
+    visible = np.bincount(shower, weights=energy, minlength=len(showers))
+    energy = energy * np.minimum(1.0, 0.99 * incident.energy_mev / np.maximum(visible, 1e-9))[shower]
+    counts = np.bincount(shower, minlength=len(showers))
+    return Showers(
+        detector=detector,
+        incident=incident,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        x_mm=placed[:, 0],
+        y_mm=placed[:, 1],
+        layer=layer,
+        energy_mev=energy,
+        provenance={**showers.provenance, "moved_from": showers.detector.name},
+    )
+
+
+def _expected(detector: Detector, incident: Incident) -> tuple[Told, np.ndarray]:
+    """What simple physics expects, and depth of the layers from the shower maximum [X0], (B, L)."""
+    geometry = Geometry([detector])
+    told = UniversalCoordinates().told(geometry, torch.zeros(len(incident), dtype=torch.long), particle_table(incident))
+    return told, 5 * told.layer[:, :, 0].numpy()
+
+
+def _between(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Weights of linear interpolation between ascending depths (S,) at depths (T,): (T, S); beyond the ends that of the end."""
+    if len(old) == 1:
+        return np.ones((len(new), 1))
+    right = np.clip(np.searchsorted(old, new), 1, len(old) - 1)
+    share = np.clip((new - old[right - 1]) / (old[right] - old[right - 1]), 0, 1)
+    weights = np.zeros((len(new), len(old)))
+    rows = np.arange(len(new))
+    weights[rows, right - 1] = 1 - share
+    weights[rows, right] += share
+    return weights
+
+
+def moved_showers(base: Model, detector: Detector, incident: Incident, *, seed: int) -> Showers:
+    """Showers of these particles in a detector that the base was not made for: drawn in its own and moved."""
+    own = base.domain.detector
+    ratio = critical_energy_mev(own) / critical_energy_mev(detector)
+    asked = nearest_incident(base, incident, ratio)
+    parts = []
+    for first in range(0, len(asked), _AT_ONCE):
+        stop = min(first + _AT_ONCE, len(asked))
+        drawn = base.sample(own, asked[first:stop], Noise(seed, range(first, stop)))
+        parts.append(moved(drawn, detector, incident[first:stop], seed=seed + first))
+    return Showers.concatenate(parts)
+
+
+def transplant(base: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
+    """A model of another detector, with the point networks of the base and scales from showers that were moved there.
+
+    Args:
+        base: of its own detector.
+        showers: of `moved_showers`: the more, the better the scales; at least 100.
+        seed: of what is random in the flow and in the scales.
+
+    Raises:
+        ModelError: if there are too few showers.
+    """
+    visible = showers.visible_mev() > 0
+    if np.count_nonzero(visible) < 100:
+        raise ModelError(f"{np.count_nonzero(visible)} moved showers with visible energy; expected at least 100")
+    used = showers[visible]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CaloClouds(base.config, Domain.of([used]))
+    model.stages([used], [used[:1]], seed=seed)
+    for name in POINT_NETWORKS:
+        part = getattr(base, name)
+        if part is not None:
+            getattr(model, name).load_state_dict(part.state_dict())
+    return model.eval()
+
+
+@torch.no_grad()
+def calibrate(model: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
+    """The model with what a few showers of its detector say of its scales.
+
+    Quantities of a layer (counts, energies, lateral moments) are moved by the mean of their residuals and stretched by
+    their spread, each as far as it stands out of its own statistical error (positive-part shrinkage, James and Stein 1961):
+    with few showers little is moved. Quantities of points, of which a few showers hold thousands, are set anew; all are, with
+    `_PLENTY` showers for every number that the flow draws.
+    """
+    other = CaloClouds(model.config, model.domain)
+    other.stages([showers], [showers[:1]], seed=seed)
+    new = CaloClouds(model.config, model.domain)
+    new.load_state_dict(model.state_dict())
+    for name in ("energy_shape", "point_scale", "condition_scale"):
+        getattr(new, name).load_state_dict(getattr(other, name).state_dict())
+    new.largest_radius_mm.copy_(torch.maximum(model.largest_radius_mm, other.largest_radius_mm))
+    if len(showers) >= _PLENTY * model.features.dimension:
+        new.features.load_state_dict(other.features.state_dict())
+        new.typical_log_width.copy_(other.typical_log_width)
+        return new.eval()
+    plain, m, seen, basis, mean_basis = _features(new, showers, seed)
+    for scale, values, used, b in (
+        (new.features.plain, plain, torch.ones_like(plain, dtype=torch.bool), basis[:, None]),
+        (new.features.means, m, seen, mean_basis),
+    ):
+        mean, spread = (b * scale.mean).sum(-1), (b * scale.log_spread).sum(-1).exp()
+        residual = torch.where(used, (values - mean) / spread, torch.zeros(())).double()
+        count = used.sum(0).clamp_min(2).double()
+        shift = residual.sum(0) / count
+        rest = torch.where(used, residual - shift, torch.zeros((), dtype=torch.float64))
+        variance = (rest**2).sum(0) / (count - 1)
+        shift = shift * _standing_out(shift**2, variance / count)
+        stretch = 0.5 * variance.clamp_min(1e-4).log()
+        stretch = stretch * _standing_out(stretch**2, 0.5 / (count - 1))
+        scale.mean[:, 0] += (shift * spread.double().mean(0)).float()
+        scale.log_spread[:, 0] += stretch.float()
+    counts = torch.from_numpy(showers.layer_counts()).float().max(0).values
+    new.features.largest.copy_(torch.maximum(new.features.largest, counts))
+    return new.eval()
+
+
+def _standing_out(square: Tensor, variance: Tensor) -> Tensor:
+    """The share of a value that shrinkage leaves, from its square and the variance of its error."""
+    return (1 - variance / square.clamp_min(1e-12)).clamp(0, 1)
+
+
+def _features(model: CaloClouds, showers: Showers, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Plain columns, energy of a point of each layer, where there is one, and the bases of both (`LayerFeatures`)."""
+    flow = model.stages([showers], [showers[:1]], seed=seed, fit=False)[0]
+    n, e, energy_mev, basis, extras, _ = flow.batch(torch.arange(flow.size))
+    noise = torch.randn(flow.size, flow.noise_features, generator=torch.Generator().manual_seed(seed))
+    plain, m = model.features._raw(n, e, energy_mev, extras, noise)
+    return plain, m, n > 0, basis, model.features._mean_basis(basis, n)
+
+
+def base_for(base: Model, showers: Showers, *, n: int = 400, seed: int = 1) -> Model:
+    """The model to start from for showers of a detector: the base itself, if it makes showers of that detector.
+
+    Otherwise a `caloclouds` base is moved there with n showers of its own and calibrated with the given ones.
+    """
+    if not isinstance(base, CaloClouds) or base.domain.detector == showers.detector:
+        return base
+    start = zero_shot(base, showers, n=n, seed=seed)
+    return calibrate(start, showers, seed=seed) if isinstance(start, CaloClouds) else start
+
+
+def zero_shot(base: Model, showers: Showers, *, n: int = 400, seed: int = 1) -> Model:
+    """The base as it is, or moved to the detector of these showers, of which only detector and particles are used."""
+    if not isinstance(base, CaloClouds) or base.domain.detector == showers.detector:
+        return base
+    domain = Domain.of([showers])
+    beam = Beam(
+        particle=domain.particles, energy_mev=domain.energy_mev, spectrum="log", max_angle_rad=min(domain.max_angle_rad, 1.5)
+    )
+    return transplant(base, moved_showers(base, showers.detector, beam.sample(n, seed), seed=seed), seed=seed)

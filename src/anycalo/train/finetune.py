@@ -1,0 +1,384 @@
+"""Fine-tuning with few showers that cannot hurt.
+
+Each stage of a model is adapted on its own, and keeps the base's weights unless it is seen to become better:
+
+1. Held-out showers: a fifth; of fewer than `few` showers each fifth in turn (cross-validation).
+2. Training stops when the loss on them has not fallen for `patience` validations; what counts is an average of the weights.
+3. Weights are pulled back to those of the base (L2-SP, arXiv 1802.01483), the more the fewer showers there are.
+4. The loss on held-out showers is compared with the base's, block by block with the same random numbers. The stage is accepted
+   where the mean gain exceeds `sigmas` times its standard error over the blocks.
+
+After cross-validation an accepted stage is trained anew on all showers, for as many steps as were best on those held out.
+Scales (means, spreads, quantiles), which need many showers, stay those of the base.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anycalo.adapt import Adaptation, Method
+from anycalo.errors import TrainingError
+from anycalo.geometry.descriptors import descriptor_ranges
+from anycalo.models import FAMILIES, Domain, Model, Stage
+from anycalo.models.model import parameter_count
+from anycalo.showers import Showers
+from anycalo.train.checkpoint import data_digest
+from anycalo.train.loop import step_generator, swapped
+
+Progress = Callable[[int, int], None]
+RATES: Mapping[str, float] = MappingProxyType({"full": 3e-4, "bitfit": 3e-3, "bitfit-hyper": 1e-3, "top": 1e-3, "lora": 1e-3})
+"""Learning rates where none is given."""
+FEWEST = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """How a model is fine-tuned.
+
+    Args:
+        method: what is trained.
+        learning_rate: of AdamW after the warm-up; 0 for the method's own in `RATES`.
+        steps: at most, a stage.
+        validate_every: steps between validations.
+        patience: validations without a lower loss, after which a stage is stopped.
+        towards_base: strength of the pull towards the base's weights: what a step moves, times this, times `few` over the
+            number of showers, is taken back.
+        held_out: fraction of the showers held out.
+        few: below this number of showers every fifth (`held_out`) is held out in turn.
+        sigmas: standard errors by which the loss must fall for a stage to be accepted; minus infinity for always.
+        batch_showers, batch_points: examples of a step, by what they are.
+        validation_points: examples validated on at most, in each fold.
+        ema_decay: of the average of the weights.
+        seed: of folds, batches and noise.
+    """
+
+    method: Method = field(default_factory=Method)
+    learning_rate: float = 0.0
+    steps: int = 400
+    validate_every: int = 20
+    patience: int = 5
+    towards_base: float = 1.0
+    held_out: float = 0.2
+    few: int = 100
+    sigmas: float = 2.0
+    batch_showers: int = 64
+    batch_points: int = 2048
+    validation_points: int = 20_000
+    ema_decay: float = 0.95
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "validate_every", "patience", "batch_showers", "batch_points", "validation_points"):
+            if getattr(self, name) < 1:
+                raise TrainingError(f"{name} is {getattr(self, name)!r}; expected at least 1")
+        if not 0 < self.held_out <= 0.5 or not 0 <= self.ema_decay < 1:
+            raise TrainingError(f"held_out is {self.held_out} and ema_decay {self.ema_decay}; expected up to 0.5, and below 1")
+        if self.learning_rate < 0 or self.towards_base < 0 or self.few < 0 or self.seed < 0:
+            raise TrainingError("learning_rate, towards_base, few and seed must be at least 0")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return self.learning_rate or RATES[self.method.name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport:
+    """What became of one stage.
+
+    Args:
+        trained, total: parameters.
+        accepted: whether its weights were changed.
+        steps: of the weights kept.
+        base_loss, loss: on held-out showers, before and after.
+        gain_error: standard error of their difference.
+    """
+
+    trained: int
+    total: int
+    accepted: bool
+    steps: int
+    base_loss: float
+    loss: float
+    gain_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """A fine-tuned model.
+
+    Args:
+        model: with its changes merged.
+        changes: what an adapter stores (`anycalo.models.adapter`).
+        stages: what became of each.
+        card: of the run, for `model.json` or `adapter.json`.
+    """
+
+    model: Model
+    changes: Mapping[str, Tensor]
+    stages: Mapping[str, StageReport]
+    card: Mapping[str, Any]
+
+    @property
+    def trained(self) -> int:
+        """Parameters that were trained, in all stages."""
+        return sum(s.trained for s in self.stages.values())
+
+    @property
+    def validation_loss(self) -> float:
+        """Sum of the stages' losses on held-out showers."""
+        return sum(s.loss for s in self.stages.values())
+
+
+def finetune(base: Model, showers: Showers, config: FinetuneConfig, *, progress: Progress | None = None) -> Finetuned:
+    """Adapt a model to showers of one detector.
+
+    Args:
+        base: left as it is. A model of one geometry must be of this detector: see `anycalo.models.transplant`.
+        showers: of any number from 10.
+        config: how.
+        progress: called with the steps done and their number at most.
+
+    Raises:
+        TrainingError: if there are too few showers, or the method does not fit the model.
+        ModelError: if the model cannot make showers of this detector.
+    """
+    base.check(showers.detector)
+    showers = _used(showers)
+    if config.method.name == "lora" and getattr(base, "consistency", None) is not None:
+        raise TrainingError("a distilled model and method 'lora' do not go together; take another method")
+    model = copy.deepcopy(base).train()
+    run = _Run(model, _folds(model, showers, config, fit=False), showers, config, progress)
+    reports = {name: run.stage(k) for k, name in enumerate(run.names)}
+    model.domain = widened(base, showers)
+    card = {
+        "finetuning": {
+            "base_sha256": base.digest(),
+            "config": dataclasses.asdict(config) | {"learning_rate": config.rate},
+            "data_sha256": data_digest([showers]),
+            "showers": len(showers),
+            "parameters": {"trained": sum(r.trained for r in reports.values()), "total": parameter_count(base)},
+            "stages": {name: dataclasses.asdict(report) for name, report in reports.items()},
+        }
+    }
+    model.card = {}
+    return Finetuned(model=model.eval(), changes=run.changes, stages=reports, card=card)
+
+
+def from_scratch(like: Model, showers: Showers, config: FinetuneConfig, *, progress: Progress | None = None) -> Finetuned:
+    """A model of the same configuration trained on these showers alone, by the same rules, for comparison.
+
+    Its scales are set from the showers; no weights are kept or pulled back.
+    """
+    showers = _used(showers)
+    config = dataclasses.replace(config, method=Method(name="full"), towards_base=0.0, sigmas=-math.inf)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = FAMILIES[like.family](like.config, Domain.of([showers]))
+    model.stages([showers], [showers], seed=config.seed)
+    run = _Run(model.train(), _folds(model, showers, config, fit=False), showers, config, progress)
+    reports = {name: run.stage(k) for k, name in enumerate(run.names)}
+    return Finetuned(model=model.eval(), changes={}, stages=reports, card={})
+
+
+def widened(base: Model, showers: Showers) -> Domain:
+    """The domain of a base and of the showers that it was fine-tuned on.
+
+    Of a model of one geometry it is the base's: the energies are built into its scales.
+    """
+    old, new = base.domain, Domain.of([showers])
+    if base.family != "anycalo":
+        return old
+    detectors = {text: None for text in (*old.detectors, showers.detector.to_toml())}
+    several = not old.detectors or len(detectors) > 1
+    ranges = dict(old.ranges)
+    if several:
+        known = [old.detector] if old.detectors else []
+        for detector in (*known, showers.detector):
+            for name, (low, high) in descriptor_ranges(detector).items():
+                lowest, highest = ranges.get(name, (low, high))
+                ranges[name] = (min(low, lowest), max(high, highest))
+    return Domain(
+        particles=tuple(sorted({*old.particles, *new.particles})),
+        energy_mev=(min(old.energy_mev[0], new.energy_mev[0]), max(old.energy_mev[1], new.energy_mev[1])),
+        max_angle_rad=max(old.max_angle_rad, new.max_angle_rad),
+        detectors=() if several else old.detectors,
+        n_detectors=old.n_detectors + int(several),
+        ranges=ranges,
+    )
+
+
+def _used(showers: Showers) -> Showers:
+    visible = showers.visible_mev() > 0
+    if np.count_nonzero(visible) < FEWEST:
+        raise TrainingError(f"{np.count_nonzero(visible)} showers with visible energy; expected at least {FEWEST}")
+    return showers if visible.all() else showers[visible]
+
+
+def _folds(model: Model, showers: Showers, config: FinetuneConfig, *, fit: bool) -> list[tuple[list[Stage], int]]:
+    """Stages with a part held out, one entry a fold, with the number of showers held out."""
+    count = max(2, round(1 / config.held_out))
+    order = np.random.default_rng([config.seed, 0xF01D]).permutation(len(showers))
+    parts = np.array_split(order, count)
+    folds = []
+    for part in parts if len(showers) < config.few else parts[:1]:
+        rest = np.setdiff1d(order, part)
+        stages = model.stages([showers[rest]], [showers[np.sort(part)]], seed=config.seed, fit=fit)
+        folds.append((stages, len(part)))
+    return folds
+
+
+class _Run:
+    """Fine-tuning of the stages of a model, one after the other."""
+
+    def __init__(
+        self,
+        model: Model,
+        folds: Sequence[tuple[list[Stage], int]],
+        showers: Showers,
+        config: FinetuneConfig,
+        progress: Progress | None,
+    ) -> None:
+        self.model, self.folds, self.showers, self.config, self.progress = model, folds, showers, config, progress
+        self.names = [stage.name for stage in folds[0][0]]
+        self.changes: dict[str, Tensor] = {}
+        self.done = 0
+        self.total = config.steps * len(self.names) * (len(folds) + (len(folds) > 1))
+
+    def stage(self, index: int) -> StageReport:
+        """Adapt one stage, or leave it."""
+        config = self.config
+        curves: list[Tensor] = []
+        before = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        kept: list[list[Tensor]] = []
+        for stages, held_out in self.folds:
+            kept = []
+            curve, adaptation = self._train(stages[index], index, held_out, config.steps, kept)
+            curves.append(curve)
+            if len(self.folds) > 1:
+                self._undo(adaptation, before)
+        # Every fold has validated this often; the first row is the base.
+        rows = min(len(curve) for curve in curves)
+        losses = torch.cat([curve[:rows] for curve in curves], dim=1).double()
+        first = int(config.sigmas == -math.inf)  # then the base is no choice
+        best = first + int(losses[first:].mean(1).argmin())
+        gains = losses[0] - losses[best]
+        error = float(gains.std() / math.sqrt(len(gains))) if len(gains) > 1 else math.inf
+        accepted = bool(first) or (best > 0 and float(gains.mean()) > config.sigmas * error)
+        steps = min(best * config.validate_every, config.steps) if accepted else 0
+        if not accepted:
+            if len(self.folds) == 1:
+                self._undo(adaptation, before)
+        elif len(self.folds) > 1:
+            everything = self.model.stages([self.showers], [self.showers[:1]], seed=config.seed, fit=False)[index]
+            _, adaptation = self._train(everything, index, 0, steps, [])
+        else:
+            with torch.no_grad():
+                for parameter, value in zip(adaptation.parameters, kept[best - 1], strict=True):
+                    parameter.copy_(value)
+        if accepted:
+            self._keep(adaptation)
+        self._count((index + 1) * self.total // len(self.names) - self.done)
+        return StageReport(
+            trained=adaptation.trained,
+            total=adaptation.total,
+            accepted=accepted,
+            steps=steps,
+            base_loss=float(losses[0].mean()),
+            loss=float(losses[best].mean() if accepted else losses[0].mean()),
+            gain_error=error,
+        )
+
+    def _keep(self, adaptation: Adaptation) -> None:
+        prefix = next(name for name, module in self.model.named_modules() if module is adaptation.module)
+        for key, value in adaptation.changes().items():
+            kind, _, name = key.partition(":")
+            self.changes[f"{kind}:{prefix}.{name}"] = value
+        adaptation.merge()
+
+    def _undo(self, adaptation: Adaptation, before: Mapping[str, Tensor]) -> None:
+        adaptation.undo()
+        self.model.load_state_dict(before)
+
+    def _train(
+        self, stage: Stage, index: int, held_out: int, steps: int, kept: list[list[Tensor]]
+    ) -> tuple[Tensor, Adaptation]:
+        """Train on one fold; the losses of the held-out blocks before and at each validation, and the adaptation, still on.
+
+        Args:
+            stage: with the fold's data.
+            index: of the stage.
+            held_out: showers to validate on, 0 for none.
+            steps: at most.
+            kept: filled with the averaged weights at each validation, where they will be needed.
+        """
+        config = self.config
+        adaptation = Adaptation(stage.module, config.method, seed=config.seed)
+        parameters = adaptation.parameters
+        start = [p.detach().clone() for p in parameters]
+        ema = [p.detach().clone() for p in parameters]
+        optimiser = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.0, betas=(0.9, 0.99))
+        # Examples are showers, a few variants of each at most, or points, of which a shower has many.
+        of_showers = stage.size <= 4 * len(self.showers)
+        batch = min(stage.size, config.batch_showers if of_showers else config.batch_points)
+        pull = config.towards_base * config.few / len(self.showers)
+        curve = [self._validate(stage, held_out)] if held_out else []
+        best, since = math.inf, 0
+        for step in range(steps):
+            generator = step_generator(config.seed, index, step)
+            chosen = torch.randint(stage.size, (batch,), generator=generator)
+            noise = torch.randn(batch, stage.noise_features, generator=generator)
+            loss = stage.objective(stage.batch(chosen), noise)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+            rate = config.rate * min(1.0, (step + 1) / 10)
+            if torch.isfinite(norm):
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                optimiser.step()
+                with torch.no_grad():
+                    torch._foreach_lerp_(list(parameters), start, min(rate * pull, 0.5))
+            torch._foreach_lerp_(ema, [p.detach() for p in parameters], 1 - min(config.ema_decay, (step + 1) / (step + 10)))
+            self._count(1)
+            if held_out and ((step + 1) % config.validate_every == 0 or step + 1 == steps):
+                with swapped(parameters, ema):
+                    curve.append(self._validate(stage, held_out))
+                if len(self.folds) == 1:
+                    kept.append([v.clone() for v in ema])
+                mean = float(curve[-1].mean())
+                best, since = (mean, 0) if mean < best else (best, since + 1)
+                if since >= config.patience:
+                    break
+        with torch.no_grad():
+            for parameter, value in zip(parameters, ema, strict=True):
+                parameter.copy_(value)
+        return (torch.stack(curve) if curve else torch.empty(0)), adaptation
+
+    @torch.no_grad()
+    def _validate(self, stage: Stage, held_out: int) -> Tensor:
+        """Losses of blocks of held-out examples, each of about as many showers; always with the same random numbers."""
+        n = min(stage.validation_size, self.config.validation_points)
+        chosen = stage.size + torch.arange(n) * stage.validation_size // n
+        noise = torch.randn(n, stage.noise_features, generator=step_generator(self.config.seed, 1_000_000, 0))
+        blocks = min(n, held_out, 20 if len(self.folds) == 1 else 8)
+        parts = torch.arange(n).tensor_split(blocks)
+        losses = [float(stage.objective(stage.batch(chosen[part]), noise[part])) for part in parts]
+        if not all(map(math.isfinite, losses)):
+            raise TrainingError(f"the validation loss of '{stage.name}' is not finite; lower the learning rate")
+        return torch.tensor(losses)
+
+    def _count(self, steps: int) -> None:
+        self.done += steps
+        if self.progress is not None:
+            self.progress(self.done, self.total)

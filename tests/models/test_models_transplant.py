@@ -1,0 +1,133 @@
+"""Showers and models moved to another detector by physical depth: 6 layers to 9 and back, and to the same detector."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from anycalo.errors import ModelError
+from anycalo.evaluate.view import layer_depth_x0
+from anycalo.geometry import Detector
+from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
+from anycalo.models.flow import FlowConfig
+from anycalo.models.pointwise import PointwiseConfig
+from anycalo.models.transplant import base_for, calibrate, moved, nearest_incident, transplant, zero_shot
+from anycalo.showers import Beam, Incident, Showers
+from samples import SMALL
+from toyshowers import toy_showers
+
+CONFIG = CaloCloudsConfig(
+    flow=FlowConfig(blocks=1, affine=2, hidden=(16,)), network=PointwiseConfig(hidden=(8,), time_features=4), steps=2
+)
+
+
+@pytest.fixture(scope="module")
+def finer() -> Detector:
+    """The same stack in nine layers with two thirds of the absorber each."""
+    text = SMALL.replace("repeat = 6", "repeat = 9").replace("thickness_mm = 5.0", "thickness_mm = 3.3333")
+    return Detector.from_toml(text.replace('"small"', '"finer"'))
+
+
+@pytest.fixture(scope="module")
+def model(small_detector: Detector) -> CaloClouds:
+    showers = toy_showers(small_detector, 200, 1)
+    torch.manual_seed(0)
+    made = CaloClouds(CONFIG, Domain.of([showers]))
+    made.stages([showers], [showers[:1]], seed=1)
+    return made.eval()
+
+
+def mean_depth(showers: Showers) -> float:
+    """Energy-weighted depth of the layers [X0]."""
+    energy = showers.layer_energy_mev().sum(0)
+    return float((energy * layer_depth_x0(showers.detector)).sum() / energy.sum())
+
+
+def test_to_the_same_detector_nothing_moves(small_detector: Detector) -> None:
+    showers = toy_showers(small_detector, 30, 2, max_angle_rad=0.4)
+    same = moved(showers, small_detector, showers.incident, seed=1)
+    np.testing.assert_array_equal(same.layer_counts(), showers.layer_counts())
+    np.testing.assert_allclose(same.layer_energy_mev(), showers.layer_energy_mev(), rtol=1e-4, atol=1e-5)
+    for axis in ("x_mm", "y_mm"):
+        np.testing.assert_allclose(np.sort(getattr(same, axis)), np.sort(getattr(showers, axis)), atol=1e-2)
+
+
+def test_six_layers_to_nine_and_back(small_detector: Detector, finer: Detector) -> None:
+    showers = toy_showers(small_detector, 200, 3)
+    there = moved(showers, finer, showers.incident, seed=1)
+    assert there.detector == finer
+    back = moved(there, small_detector, showers.incident, seed=2)
+    # A layer of the finer stack is two thirds as thick: its showers cross half as many sensors again.
+    assert there.n_points / showers.n_points == pytest.approx(1.5, abs=0.15)
+    assert there.visible_mev().sum() / showers.visible_mev().sum() == pytest.approx(1.5, abs=0.15)
+    assert back.visible_mev().sum() / showers.visible_mev().sum() == pytest.approx(1.0, abs=0.1)
+    # In radiation lengths it lies where it lay, which by the number of the layer it does not.
+    assert mean_depth(there) == pytest.approx(mean_depth(showers), abs=0.5)
+    assert mean_depth(back) == pytest.approx(mean_depth(showers), abs=0.5)
+    padded = (there.layer_energy_mev().sum(0) * np.arange(9)).sum() / there.visible_mev().sum()
+    original = (showers.layer_energy_mev().sum(0) * np.arange(6)).sum() / showers.visible_mev().sum()
+    assert padded > original + 0.4
+
+
+def test_an_electron_starts_before_a_photon(small_detector: Detector) -> None:
+    showers = toy_showers(small_detector, 100, 4)
+    electrons = Incident("electron", energy_mev=showers.incident.energy_mev)
+    assert mean_depth(moved(showers, small_detector, electrons, seed=1)) < mean_depth(showers) - 0.3
+
+
+def test_the_nearest_particles_that_are_known(model: CaloClouds) -> None:
+    asked = Beam(particle=("gamma", "electron"), energy_mev=(1e2, 1e6), spectrum="log", max_angle_rad=1.0).sample(50, 1)
+    found = nearest_incident(model, asked)
+    assert found.particles == ["gamma"]
+    low, high = model.domain.energy_mev
+    assert found.energy_mev.min() >= low * 0.999
+    assert found.energy_mev.max() <= high * 1.001
+    assert found.theta_rad.max() < 1e-3
+
+
+def test_a_model_moved_makes_showers_of_the_new_detector(model: CaloClouds, finer: Detector) -> None:
+    given = toy_showers(finer, 60, 5)
+    start = zero_shot(model, given, n=150, seed=1)
+    assert start.domain.detector == finer
+    showers = start.sample(finer, given.incident[:40], Noise(1, range(40)))
+    assert showers.detector.n_layers == 9
+    assert np.isfinite(showers.energy_mev).all()
+    point_networks = zip(start.denoiser.parameters(), model.denoiser.parameters(), strict=True)  # type: ignore[union-attr]
+    assert all(torch.equal(a, b) for a, b in point_networks)
+    # Calibration with showers of the new detector brings it nearer to them.
+    ready = base_for(model, given, n=150, seed=1)
+    made = ready.sample(finer, given.incident[:40], Noise(1, range(40)))
+    truth = np.log(given.layer_energy_mev()[:40].sum(0))
+    assert (
+        np.abs(np.log(made.layer_energy_mev().sum(0)) - truth).mean()
+        < np.abs(np.log(showers.layer_energy_mev().sum(0)) - truth).mean()
+    )
+
+
+def test_calibration_leaves_alone_what_few_showers_do_not_show(model: CaloClouds, small_detector: Detector) -> None:
+    """Means of 20 showers of the very kind that set the scales: less is moved than the statistical error of their means."""
+    few = toy_showers(small_detector, 20, 6)
+    ready = calibrate(model, few, seed=1)
+    moved_by = (ready.features.plain.mean[:, 0] - model.features.plain.mean[:, 0]) / model.features.plain.log_spread[:, 0].exp()
+    assert float(moved_by.square().mean().sqrt()) < 20**-0.5
+    # The twin must move: showers of twice the energy in each point.
+    other = Showers(
+        detector=small_detector,
+        incident=few.incident,
+        offsets=few.offsets,
+        x_mm=few.x_mm,
+        y_mm=few.y_mm,
+        layer=few.layer,
+        energy_mev=2 * few.energy_mev,
+    )
+    ready = calibrate(model, other, seed=1)
+    assert float(ready.features.plain.mean[0, 0] - model.features.plain.mean[0, 0]) == pytest.approx(np.log(2), abs=0.1)
+
+
+def test_where_nothing_need_be_moved(model: CaloClouds, small_detector: Detector, finer: Detector) -> None:
+    same = toy_showers(small_detector, 20, 6)
+    assert base_for(model, same) is model
+    assert zero_shot(model, same) is model
+    with pytest.raises(ModelError, match="20 moved showers with visible energy; expected at least 100"):
+        transplant(model, toy_showers(finer, 20, 1), seed=1)
