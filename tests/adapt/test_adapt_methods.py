@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from anycalo.adapt import METHODS, Adaptation, Method, chosen_parameters
 from anycalo.errors import TrainingError
-from anycalo.models import parameter_count
+from anycalo.geometry import Detector
+from anycalo.models import FAMILIES, Domain, parameter_count
+from anycalo.models.anycalo import AnyCaloConfig
 from anycalo.models.edm import Denoiser
 from anycalo.models.flow import FlowConfig, ShowerFlow
 from anycalo.models.point_flow import PointFlow, PointFlowConfig
 from anycalo.models.pointwise import Pointwise, PointwiseConfig
 from anycalo.train import Recipe
+from toyshowers import toy_showers
 
 
 def published_denoiser() -> Denoiser:
@@ -179,6 +182,25 @@ def test_the_top_of_networks_without_squash_layers() -> None:
     assert set(chosen_parameters(module, Method(name="top", last=1))) == {"head.weight", "head.bias"}
     assert parameter_count(module.memory) > 0
     assert {n.split(".")[0] for n in chosen_parameters(module, Method(name="top", last=2))} == {"memory", "head"}
+
+
+def test_the_top_of_the_geometry_aware_networks(small_detector: Detector) -> None:
+    """The last maps before the outputs, in every member of the ensemble, for counts and energies, for every coordinate."""
+    model = FAMILIES["anycalo"](AnyCaloConfig(), Domain.of([toy_showers(small_detector, 12, 1)]))
+
+    def tops(name: str, last: int) -> set[str]:
+        chosen = chosen_parameters(getattr(model, name), Method(name="top", last=last))
+        return {key.rpartition(".")[0] for key in chosen}
+
+    members = range(len(model.totals.members))
+    assert tops("totals", 3) == {f"members.{k}.{part}" for k in members for part in ("shower.0", "shower.2", "mixture.linear")}
+    assert tops("layers", 1) == {"count_mixture.linear", "energy_mixture.linear"}
+    assert tops("layers", 3) == {"memory", "count.0", "energy.0", "count_mixture.linear", "energy_mixture.linear"}
+    assert tops("points", 2) == {"of_radius", "angle", "energy"}
+    assert tops("points", 3) == {"radius", "of_context", "of_radius", "angle", "energy"}
+    for name in ("totals", "layers", "points"):
+        parts = {key for key, p in getattr(model, name).named_parameters() if p.ndim == 2}
+        assert set(chosen_parameters(getattr(model, name), Method(name="lora"))) == parts
 
 
 def test_labels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -58,11 +59,13 @@ def test_a_folder_that_exists_is_refused(refused: Refused, toy_model: Path, toy_
     assert "exists already; choose another name or remove it" in message
 
 
-def test_showers_of_two_detectors_are_refused(refused: Refused, toy_model: Path, toy_file: Path, tmp_path: Path) -> None:
-    other = Detector.load("testem3")
+def test_showers_of_two_detectors_are_refused(
+    refused: Refused, toy_model: Path, toy_file: Path, tmp_path: Path, small_detector: Detector
+) -> None:
+    other = dataclasses.replace(small_detector, name="other")
     toy_showers(other, 12, 1).write(tmp_path / "other.h5")
     message = refused("finetune", toy_model, "--data", toy_file, "--data", tmp_path / "other.h5", "--out", tmp_path / "mine")
-    assert "the showers are of 2 detectors (small, testem3); expected one" in message
+    assert "the showers are of 2 detectors (small, other); expected one" in message
 
 
 def test_a_study_through_the_command_line(

@@ -13,6 +13,8 @@ from anycalo.geometry.file import suggest
 from anycalo.models.flow import ShowerFlow
 from anycalo.models.point_flow import PointFlow
 from anycalo.models.pointwise import ContextSquash, FourierTime
+from anycalo.models.recurrent import RecurrentLayers
+from anycalo.models.totals import Member
 
 METHODS: Mapping[str, str] = MappingProxyType(
     {
@@ -97,19 +99,30 @@ def _biases_and_makers(module: nn.Module, method: Method) -> set[str]:
 
 
 def _top(module: nn.Module, method: Method) -> set[str]:
+    wanted: list[nn.Module] = []
+    networks = [part for part in module.modules() if type(part) in _PARTS]
+    for network in networks or [module]:
+        wanted += [part for layer in _layers(network)[-method.last :] for part in layer]
     found: set[str] = set()
-    last = _layers(module)[-method.last :]
     for name, part in module.named_modules():
-        if isinstance(part, FourierTime) or any(part is layer for layer in last):
+        if isinstance(part, FourierTime) or any(part is other for other in wanted):
             found |= {_join(name, own) for own, _ in part.named_parameters()}
     return found
 
 
-def _layers(module: nn.Module) -> list[nn.Module]:
-    """The layers of a network from input to output: its context-squash layers or couplings, or else its maps as defined."""
-    squash: list[nn.Module] = [m for m in module.modules() if isinstance(m, ContextSquash)]
-    couplings: list[nn.Module] = [c for m in module.modules() if isinstance(m, ShowerFlow) for c in m.couplings]
-    return squash or couplings or [m for m in module.modules() if isinstance(m, (nn.Linear, nn.RNNBase))]
+def _layers(network: nn.Module) -> list[list[nn.Module]]:
+    """The layers of a network from input to output, each the modules that it is made of."""
+    if type(network) in _PARTS:
+        layers: list[list[nn.Module]] = []
+        for names in _PARTS[type(network)]:
+            parts = [getattr(network, name) for name in names]
+            # A chain of maps is several layers; parts side by side are one.
+            chain = parts[0] if len(parts) == 1 and isinstance(parts[0], nn.Sequential) else None
+            layers += [parts] if chain is None else [[m] for m in chain if list(m.parameters())]
+        return layers
+    found: list[nn.Module] = [m for m in network.modules() if isinstance(m, ContextSquash)]
+    couplings: list[nn.Module] = [c for m in network.modules() if isinstance(m, ShowerFlow) for c in m.couplings]
+    return [[m] for m in found or couplings or [m for m in network.modules() if isinstance(m, (nn.Linear, nn.RNNBase))]]
 
 
 def _matrices(module: nn.Module, method: Method) -> set[str]:
@@ -119,6 +132,13 @@ def _matrices(module: nn.Module, method: Method) -> set[str]:
 def _join(name: str, own: str) -> str:
     return f"{name}.{own}" if name else own
 
+
+_PARTS: dict[type[nn.Module], tuple[tuple[str, ...], ...]] = {
+    Member: (("layer",), ("shower",), ("mixture",)),
+    RecurrentLayers: (("embed",), ("memory",), ("count", "energy"), ("count_mixture", "energy_mixture")),
+    PointFlow: (("trunk",), ("radius", "of_context"), ("of_radius",), ("angle", "energy")),
+}
+"""Networks whose maps are not one chain: names of their parts, from input to output."""
 
 _CHOICES: dict[str, Callable[[nn.Module, Method], set[str]]] = {
     "full": _all,
