@@ -204,7 +204,7 @@ def test_turning_a_batch_around_is_training_on_mirrored_showers(signs: tuple[flo
         detector, 12, 9, incident=Incident("electron", energy_mev=incident.energy_mev, direction=incident.direction)
     )
     turned = mirrored(straight, np.array(signs))
-    data, other = (prepare(model, [s], n_training=1, seed=1) for s in (straight, turned))
+    data, other = (prepare(model, [s], n_training=1, seed=1, fit=False) for s in (straight, turned))
     noise = torch.tensor([signs]).expand(12, 2)
     (told, totals, n, e), (told_, totals_, n_, e_) = (
         model._flipped(data.batch(torch.arange(12)), noise),
@@ -229,7 +229,7 @@ def test_prepared_rows_are_those_of_the_points(model: AnyCalo, zoo_showers: list
     plain.config = AnyCaloConfig(**SMALL, grouped=0.0, merge_radius_mm=0.0, split_mips=1e9)  # type: ignore[arg-type]
     if hasattr(plain.config, "merge_radius_slope"):
         plain.config = AnyCaloConfig(**SMALL, grouped=0.0, merge_mips=0.0, split_mips=1e9)  # type: ignore[arg-type]
-    data = prepare(plain, zoo_showers, n_training=3, seed=1)
+    data = prepare(plain, zoo_showers, n_training=3, seed=1, fit=False)
     assert data.showers == 120
     assert len(data.totals) == 160
     assert len(data.points) == sum(s.n_points for s in zoo_showers)
@@ -242,9 +242,18 @@ def test_prepared_rows_are_those_of_the_points(model: AnyCalo, zoo_showers: list
     np.testing.assert_allclose(data.e.sum(1), np.concatenate([s.visible_mev() for s in zoo_showers]), rtol=1e-4)
 
 
+def test_points_are_told_the_same_in_training_and_afterwards(zoo_showers: list[Showers]) -> None:
+    """The scale of the totals is set before anything is told of them."""
+    model = AnyCalo(AnyCaloConfig(**SMALL), Domain.of(zoo_showers))  # type: ignore[arg-type]
+    first, again = (model.stages(zoo_showers[:3], zoo_showers[3:], seed=1, fit=fit)[2] for fit in (True, False))
+    index = torch.arange(0, first.size, 7)
+    torch.testing.assert_close(first.batch(index)[1], again.batch(index)[1])
+    assert float((model.totals.std - 1).abs().max()) > 0.1
+
+
 def test_some_detectors_are_also_shown_grouped(zoo_showers: list[Showers]) -> None:
     model = fitted(zoo_showers, grouped=1.0)
-    data = prepare(model, zoo_showers, n_training=3, seed=1)
+    data = prepare(model, zoo_showers, n_training=3, seed=1, fit=False)
     assert data.showers == 240
     assert len(data.totals) == 280
     # Grouping keeps a shower's energy, and the validation detectors are shown as they are.

@@ -120,9 +120,8 @@ class AnyCalo(Model):
 
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
         """Stages `totals` and `layers` (an example is a shower) and `points` (an example is a point); see `Model.stages`."""
-        data = prepare(self, [*training, *validation], n_training=len(training), seed=seed)
+        data = prepare(self, [*training, *validation], n_training=len(training), seed=seed, fit=fit)
         if fit:
-            self.totals.fit(data.totals[: data.showers])
             inside = data.points[: data.n_points]
             self.radius_shape.fit(0, inside[:, 0])
             self.energy_shape.fit(0, inside[:, 2])

@@ -68,7 +68,7 @@ class Prepared:
 
 
 @torch.no_grad()
-def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed: int) -> Prepared:
+def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed: int, fit: bool) -> Prepared:
     """Join and divide deposits, group layers, and put everything into universal coordinates.
 
     Args:
@@ -76,6 +76,7 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
         batches: showers, one batch a detector, training before validation.
         n_training: how many batches are for training.
         seed: of the choice of grouped detectors and of divided deposits.
+        fit: set the model's scale of totals from the training showers, before layers are told of them.
     """
     rng = np.random.default_rng([seed, 0x6A0])
     chosen: list[tuple[Showers, bool]] = []
@@ -102,6 +103,9 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
         rows.append(torch.from_numpy((start + part.shower) * layers + part.layer).to(torch.int32))
         start = stop
     totals = torch.cat([encode_totals(told, n.sum(1), e.sum(1)), torch.cat(moments)], dim=1)
+    training = sum(len(p) for p, (_, used) in zip(parts, chosen, strict=True) if used)
+    if fit:
+        model.totals.fit(totals[:training])
     mip = _mips(parts, layers)
     context = torch.cat(
         [
@@ -113,7 +117,6 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
     row = torch.cat(rows)
     held = (n > 0).flatten()
     place = torch.cumsum(held, 0).to(torch.int32) - 1
-    training = sum(len(p) for p, (_, used) in zip(parts, chosen, strict=True) if used)
     in_training = sum(p.n_points for p, (_, used) in zip(parts, chosen, strict=True) if used)
     return Prepared(
         showers=training,
