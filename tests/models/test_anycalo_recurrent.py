@@ -42,7 +42,7 @@ def model() -> RecurrentLayers:
 def toy_told() -> Told:
     particle = particle_table(Beam(energy_mev=(1e4, 1e5), max_angle_rad=0.5).sample(SHOWERS, 1))
     told = UniversalCoordinates().told(Geometry([stack(LAYERS, 5.0)]), torch.zeros(SHOWERS, dtype=torch.long), particle)
-    double = {k: getattr(told, k).double() for k in ("shower", "layer", "points", "energy_mev", "detail")}
+    double = {k: getattr(told, k).double() for k in ("shower", "layer", "points", "energy_mev", "calibration", "detail")}
     return Told(**double, valid=told.valid)
 
 
@@ -73,6 +73,7 @@ def test_padding_is_inert(model: RecurrentLayers) -> None:
         valid=padded(told.valid, False),
         points=padded(told.points, 0.0),
         energy_mev=padded(told.energy_mev, 0.0),
+        calibration=padded(told.calibration, 1.0),
         detail=padded(told.detail, 0.0),
     )
     shares = Shares.of(longer, torch.ones(SHOWERS), torch.ones(SHOWERS))
@@ -106,7 +107,9 @@ def test_draws_ignore_padding(model: RecurrentLayers) -> None:
 
 def halved(told: Told, layers: int) -> Told:
     """The first layers, in float32."""
-    parts = {k: getattr(told, k)[:, :layers].float().clone() for k in ("layer", "points", "energy_mev", "detail")}
+    parts = {
+        k: getattr(told, k)[:, :layers].float().clone() for k in ("layer", "points", "energy_mev", "calibration", "detail")
+    }
     return Told(shower=told.shower.float(), valid=told.valid[:, :layers], **parts)
 
 

@@ -105,16 +105,29 @@ def test_turning_around_is_what_the_mirrored_particle_is_told(name: str) -> None
     pdg, energy = np.array([22, 11, -11]), [2e3, 3e3, 4e4]
     incident = Incident(pdg, energy_mev=energy, direction=np.tile(SLANTED, (3, 1)))
     told = told_of(detector, incident, coordinates)
-    for signs in ((-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)):
-        both = torch.tensor([signs]).expand(3, 2)
-        turned = coordinates.flip(told.shower, both)
-        mirrored_pdg = np.where(pdg == 22, 22, pdg * int(signs[1]))
-        mirrored = Incident(mirrored_pdg, energy_mev=energy, direction=np.tile(SLANTED * [*signs, 1.0], (3, 1)))
-        again = told_of(detector, mirrored, coordinates)
-        torch.testing.assert_close(turned, again.shower, rtol=0, atol=1e-6)
-        torch.testing.assert_close(told.layer, again.layer, rtol=0, atol=1e-6)
-        assert torch.equal(coordinates.flip(turned, both), told.shower)
-        assert not torch.equal(turned, told.shower)
+    turn = -torch.ones(3)
+    turned = coordinates.flip(told.shower, turn)
+    mirrored = Incident(pdg, energy_mev=energy, direction=np.tile(SLANTED * [-1, 1, 1], (3, 1)))
+    again = told_of(detector, mirrored, coordinates)
+    torch.testing.assert_close(turned, again.shower, rtol=0, atol=1e-6)
+    torch.testing.assert_close(told.layer, again.layer, rtol=0, atol=1e-6)
+    assert torch.equal(coordinates.flip(turned, turn), told.shower)
+    assert not torch.equal(turned, told.shower)
+
+
+def test_calibrated_energies_add_up_as_visible_ones_and_undo_a_change_of_sampling() -> None:
+    """What is expected calibrated is what a layer's thickness stands for, whatever its sensor sees of it."""
+    for detector in (stack(6, 5.0), Detector.load("ild-ecal"), Detector.load("atlas-like")):
+        told = told_of(detector, Incident("gamma", energy_mev=3e4), UniversalCoordinates())
+        visible = told.energy_mev / told.calibration
+        torch.testing.assert_close(told.energy_mev.sum(1), visible.sum(1), rtol=1e-5, atol=0)
+    # In ild-ecal the plates behind layer 20 are twice as thick: its visible energy jumps there, the calibrated does not.
+    told = told_of(Detector.load("ild-ecal"), Incident("gamma", energy_mev=3e4), UniversalCoordinates())
+    calibration = told.calibration[0]
+    assert float(calibration[25] / calibration[10]) == pytest.approx(1.25 / 0.65, rel=0.05)
+    # A layer stands for the way from half-way before to half-way behind.
+    thin = told_of(stack(6, 5.0), Incident("gamma", energy_mev=3e4), UniversalCoordinates()).calibration[0]
+    torch.testing.assert_close(thin[2:4], thin[1:3], rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("name", COORDINATES)
@@ -147,7 +160,8 @@ def test_the_front_of_a_shorter_detector_is_told_the_same() -> None:
     torch.testing.assert_close(short.layer[:, :6, same], long.layer[:, :6, same], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(short.layer[:, :6, 6], long.layer[:, :6, 6], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(short.points, long.points[:, :7], rtol=1e-5, atol=0)
-    torch.testing.assert_close(short.energy_mev, long.energy_mev[:, :7], rtol=1e-5, atol=0)
+    visible = [told.energy_mev / told.calibration for told in (short, long)]
+    torch.testing.assert_close(visible[0], visible[1][:, :7], rtol=1e-5, atol=0)
     torch.testing.assert_close(short.shower[:, :13], long.shower[:, :13], rtol=1e-4, atol=1e-5)
     assert (short.layer[:, :7, 2] < long.layer[:, :7, 2]).all()
     assert (short.shower[:, 13:] != long.shower[:, 13:]).all()

@@ -139,21 +139,21 @@ class AnyCalo(Model):
             n_total, e_total = n.sum(1), e.sum(1)
             shares = Shares.of(told, n_total, e_total)
             layers = n.shape[1]
-            used = torch.cat([noise[:, 2 : 2 + layers], noise[:, -NOISE_OF_SHOWER:]], dim=1)
+            used = torch.cat([noise[:, 1 : 1 + layers], noise[:, -NOISE_OF_SHOWER:]], dim=1)
             nu, a, m = encode_layers(shares, n, e, used)
             scaled = self.totals.scaled(totals)
             return self.layers.negative_log_likelihood(told, scaled, shares, nu, a, m, e, e_total).mean()
 
         def points_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
             x, context = batch
-            signs = torch.where(noise[:, :2] < 0, -1.0, 1.0)
-            context = self._flip_context(context, signs)
-            return self.points.negative_log_likelihood(context, self._point_features(x, signs)).mean()
+            sign = _sign(noise)
+            told = self._flip_context(context, sign)
+            return self.points.negative_log_likelihood(told, self._point_features(x, sign)).mean()
 
-        shower_noise = 2 + data.n.shape[1] + NOISE_OF_SHOWER
+        shower_noise = 1 + data.n.shape[1] + NOISE_OF_SHOWER
         common = {"batch": of_showers, "size": data.showers, "validation_size": everything - data.showers}
         return [
-            Stage(name="totals", module=self.totals, noise_features=2, objective=totals_loss, **common),  # type: ignore[arg-type]
+            Stage(name="totals", module=self.totals, noise_features=1, objective=totals_loss, **common),  # type: ignore[arg-type]
             Stage(name="layers", module=self.layers, noise_features=shower_noise, objective=layers_loss, **common),  # type: ignore[arg-type]
             Stage(
                 name="points",
@@ -161,30 +161,30 @@ class AnyCalo(Model):
                 batch=lambda index: (data.points[index], data.context[data.row[index].long()]),
                 size=data.n_points,
                 validation_size=len(data.points) - data.n_points,
-                noise_features=2,
+                noise_features=1,
                 objective=points_loss,
             ),
         ]
 
     def _flipped(self, batch: tuple[Tensor, ...], noise: Tensor) -> tuple[Told, Tensor, Tensor, Tensor]:
-        """A batch with x, and y together with the charge, turned around at random: both leave the field as it is."""
+        """A batch with x turned around at random: the field is along x and stays, and so does everything else."""
         told, totals, n, e = Prepared.unpack(batch)
-        signs = torch.where(noise[:, :2] < 0, -1.0, 1.0)
+        sign = _sign(noise)
         totals = totals.clone()
-        totals[:, 2:4] *= signs
-        shower = self.coordinates.flip(told.shower, signs)
+        totals[:, 2] *= sign
+        shower = self.coordinates.flip(told.shower, sign)
         return replace(told, shower=shower), totals, n, e
 
-    def _flip_context(self, context: Tensor, signs: Tensor) -> Tensor:
+    def _flip_context(self, context: Tensor, sign: Tensor) -> Tensor:
         size = self.coordinates.shower_features
-        shower = self.coordinates.flip(context[:, :size], signs)
+        shower = self.coordinates.flip(context[:, :size], sign)
         rest = context[:, size:].clone()
-        rest[:, -QUANTITIES + 2 : -QUANTITIES + 4] *= signs
+        rest[:, -QUANTITIES + 2] *= sign
         return torch.cat([shower, rest], dim=1)
 
-    def _point_features(self, x: Tensor, signs: Tensor) -> Tensor:
-        """Points (P, 3), compressed radius, angle / pi and ln energy in MIPs, as the flow sees them; turned by signs (P, 2)."""
-        angle = torch.where(signs[:, 0] < 0, torch.where(x[:, 1] < 0, -1 - x[:, 1], 1 - x[:, 1]), x[:, 1]) * signs[:, 1]
+    def _point_features(self, x: Tensor, sign: Tensor) -> Tensor:
+        """Points (P, 3), compressed radius, angle / pi and ln energy in MIPs, as the flow sees them; x turned by sign (P,)."""
+        angle = torch.where(sign < 0, torch.where(x[:, 1] < 0, -1 - x[:, 1], 1 - x[:, 1]), x[:, 1])
         return torch.stack([self.radius_shape(x[:, :1])[:, 0], angle, self.energy_shape(x[:, 2:])[:, 0]], dim=1)
 
     def layer_context(self, told: Told, totals: Tensor, n: Tensor, e: Tensor, mip_mev: Tensor) -> Tensor:
@@ -194,12 +194,12 @@ class AnyCalo(Model):
             told: of the showers.
             totals: (B, 5).
             n: points of the layers, (B, L).
-            e: their energies [MeV], (B, L).
+            e: their calibrated energies [MeV], (B, L).
             mip_mev: of each layer, per sensor and along the axis, (B, L).
         """
         count = torch.where(told.valid, n, 0.0)
         shares = Shares.of(told, count.sum(1).clamp_min(1), e.sum(1).clamp_min(1e-9))
-        mean = (e / n.clamp_min(1)).clamp_min(1e-9)
+        mean = (e / told.calibration / n.clamp_min(1)).clamp_min(1e-9)
         own = [
             (n + 1).log() / 3,
             ((n + 2) / (shares.count + 2)).log(),
@@ -225,7 +225,8 @@ class AnyCalo(Model):
         x = self.points.sample(self.points.context(flat), row, noise.normal_points(counts, 3))
         radius = torch.sinh(self.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * self.config.core_scale
         angle = torch.pi * x[:, 1]
-        energy = impose_energy(self.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, e.flatten())
+        visible = (e / told.calibration).flatten()
+        energy = impose_energy(self.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible)
         xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
         moments = totals[:, 2:] + torch.tensor([0.0, 0.0, TYPICAL_LOG_WIDTH])
         xy = self.lateral.scale(xy, totals[:, 4].exp(), shower)
@@ -257,13 +258,14 @@ class AnyCalo(Model):
             some = told[torch.from_numpy(open_)]
             drawn = self.totals.sample(some, normal[:, :OF_TOTALS])
             n_total, e_total = decode_totals(some, drawn)
-            good = torch.isfinite(drawn).all(1) & (e_total < energy_mev[open_]) & (n_total >= 0.5) & (n_total < 1e7)
+            good = torch.isfinite(drawn).all(1) & (e_total < 10 * energy_mev[open_]) & (n_total >= 0.5) & (n_total < 1e7)
             n_total, e_total = torch.where(good, n_total, 1.0), torch.where(good, e_total, 1.0)
             shares = Shares.of(some, n_total, e_total)
             scaled = self.totals.scaled(drawn)
             nu, raw = self.layers.sample(some, scaled, shares, e_total, normal[:, OF_TOTALS:].reshape(-1, layers, NOISE))
             count, layer_e = decode_layers(some, nu, raw, n_total, e_total)
-            good &= (count.sum(1) >= 1) & torch.isfinite(layer_e).all(1)
+            visible = (layer_e / some.calibration).sum(1)
+            good &= (count.sum(1) >= 1) & torch.isfinite(layer_e).all(1) & (visible < energy_mev[open_])
             kept = good.numpy()
             index = torch.from_numpy(open_[kept])
             totals[index], n[index], e[index] = drawn[good], count[good], layer_e[good]
@@ -277,6 +279,11 @@ class AnyCalo(Model):
             f" The model was trained from {self.domain.energy_mev[0]:.6g} to {self.domain.energy_mev[1]:.6g} MeV: ask for that"
             " range, or train longer."
         )
+
+
+def _sign(noise: Tensor) -> Tensor:
+    """Whether x is turned around, 1 or -1 (B,)."""
+    return torch.where(noise[:, 0] < 0, -1.0, 1.0)
 
 
 def layer_mip_mev(detector: Detector, incident: Incident) -> Tensor:

@@ -36,7 +36,7 @@ class Prepared:
         showers, n_points: how many are for training.
         told: of all showers.
         totals: (B, 5).
-        n, e: points and energy [MeV] of the layers, (B, L).
+        n, e: points and calibrated energy [MeV] of the layers, (B, L).
         points: compressed radius, angle / pi and ln energy in MIPs, (P, 3).
         row: row of `context` of each point, int32 (P,).
         context: of the layers that hold points, (R, C).
@@ -56,14 +56,23 @@ class Prepared:
         """The chosen showers as tensors, for `unpack`, without layers that none of them has."""
         told = self.told[index]
         layers = int(told.valid.sum(1).max())
-        parts = (told.layer, told.detail, told.valid, told.points, told.energy_mev, self.n[index], self.e[index])
+        of_layers = (told.layer, told.detail, told.valid, told.points, told.energy_mev, told.calibration)
+        parts = (*of_layers, self.n[index], self.e[index])
         return (told.shower, self.totals[index], *(t[:, :layers] for t in parts))
 
     @staticmethod
     def unpack(batch: tuple[Tensor, ...]) -> tuple[Told, Tensor, Tensor, Tensor]:
         """What the showers of a batch are told, their totals, points and energies of the layers."""
-        shower, totals, layer, detail, valid, points, energy, n, e = batch
-        told = Told(shower=shower, layer=layer, valid=valid, points=points, energy_mev=energy, detail=detail)
+        shower, totals, layer, detail, valid, points, energy, calibration, n, e = batch
+        told = Told(
+            shower=shower,
+            layer=layer,
+            valid=valid,
+            points=points,
+            energy_mev=energy,
+            calibration=calibration,
+            detail=detail,
+        )
         return told, totals, n, e
 
 
@@ -102,6 +111,7 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
         points.append(x)
         rows.append(torch.from_numpy((start + part.shower) * layers + part.layer).to(torch.int32))
         start = stop
+    e *= told.calibration
     totals = torch.cat([encode_totals(told, n.sum(1), e.sum(1)), torch.cat(moments)], dim=1)
     training = sum(len(p) for p, (_, used) in zip(parts, chosen, strict=True) if used)
     if fit:

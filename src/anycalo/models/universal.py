@@ -8,7 +8,11 @@ depth (Longo and Sestili; Review of Particle Physics, "Electromagnetic cascades"
 t_max = ln(E / E_c) + 0.5 for photons and - 0.5 for electrons, in radiation lengths along the axis:
 
     flux_l = (E / E_c) <dP/dt>_l             particles that cross a sensor of layer l
-    points_l = flux_l sensors_l,  energy_l = flux_l MIP_l / cos(theta)
+    points_l = flux_l sensors_l,  visible energy_l = flux_l MIP_l / cos(theta)
+
+Where layers sample differently, the visible energy of a shower hangs on how deep it happens to be. So energies are learnt
+calibrated, as a calorimeter's are: multiplied by c_l = k t_l / MIP_l, with the thickness t_l [X0] that layer l stands for, from
+half-way to the sensors before to half-way to those behind, and k such that as much is expected in all as without.
 
 A slanted shower is one at normal incidence in layers 1 / cos(theta) thicker, once positions across the axis are taken
 perpendicular to it: (x, y) of a layer, relative to the axis, are shortened by cos(theta) along the direction of the slant.
@@ -50,7 +54,8 @@ class Told:
         layer: of each layer, (B, L, F); 0 beyond a detector's layers.
         valid: whether a detector has that layer, (B, L).
         points: expected number of points of each layer up to a common factor, (B, L); 0 beyond a detector's layers.
-        energy_mev: expected visible energy of each layer up to a common factor, (B, L).
+        energy_mev: expected calibrated energy of each layer up to a common factor, (B, L).
+        calibration: calibrated over visible energy of each layer, (B, L); 1 beyond a detector's layers.
         detail: what the response of each layer depends on beyond `layer`, (B, L, G); may be without columns.
     """
 
@@ -59,6 +64,7 @@ class Told:
     valid: Tensor
     points: Tensor
     energy_mev: Tensor
+    calibration: Tensor
     detail: Tensor
 
     def __getitem__(self, index: Tensor | slice) -> Told:
@@ -68,6 +74,7 @@ class Told:
             valid=self.valid[index],
             points=self.points[index],
             energy_mev=self.energy_mev[index],
+            calibration=self.calibration[index],
             detail=self.detail[index],
         )
 
@@ -102,18 +109,17 @@ class Coordinates(ABC):
     shower_features: int
     layer_features: int
     detail_features: int
-    odd_in_x: tuple[int, ...]
-    odd_in_y: tuple[int, ...]
-    """Features of a shower that change their sign when x, or y together with the charge, is turned around."""
+    slope_in_x: int
+    """The feature of a shower that changes its sign when x is turned around."""
 
-    def flip(self, shower: Tensor, signs: Tensor) -> Tensor:
-        """Features of showers (B, S) with x, and y together with the charge, turned around where signs (B, 2) are -1.
+    def flip(self, shower: Tensor, sign: Tensor) -> Tensor:
+        """Features of showers (B, S) with x turned around where sign (B,) is -1: the field, which is along x, stays.
 
-        Both leave the field, which is along x, and every electromagnetic process as it is.
+        Not so with y: together with the charge it would be a symmetry of every electromagnetic process, but matter holds
+        electrons alone, a shower collects an excess of them, and the field moves it to one side.
         """
         out = shower.clone()
-        out[:, self.odd_in_x] *= signs[:, :1]
-        out[:, self.odd_in_y] *= signs[:, 1:]
+        out[:, self.slope_in_x] *= sign
         return out
 
     @abstractmethod
@@ -156,8 +162,7 @@ class UniversalCoordinates(Coordinates):
     shower_features = 15
     layer_features = 19
     detail_features = 13
-    odd_in_x = (3,)
-    odd_in_y = (4, 6, 9)
+    slope_in_x = 3
 
     def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
         """See `Coordinates.told`."""
@@ -183,7 +188,15 @@ class UniversalCoordinates(Coordinates):
         mip = of("mip_mev") * path[:, None]
         zero = torch.zeros(())
         points = torch.where(valid, flux * of("sensors"), zero)
-        energy = torch.where(valid, flux * mip, zero)
+        visible = torch.where(valid, flux * mip, zero)
+        last = torch.arange(layers.shape[1])[None] == geometry.count[which][:, None] - 1
+        share = torch.where(last, 2.0, 1.0) * of("behind_x0")
+        share[:, 0] += of("spacing_x0")[:, 0]
+        thickness = (of("spacing_x0") + share) / 2
+        per_mip = torch.where(valid, thickness / mip.clamp_min(1e-9), zero)
+        calibration = per_mip * (visible.sum(1) / (visible * per_mip).sum(1))[:, None]
+        calibration = torch.where(valid, calibration, torch.ones(()))
+        energy = visible * calibration
         middle = (front + back) / 2
         depth = _column(whole, "depth_x0", WHOLE) * path
         radius = _column(whole, "moliere_mm", WHOLE)
@@ -239,7 +252,15 @@ class UniversalCoordinates(Coordinates):
         extra = torch.cat([t.log() for t in own] + [curl[..., None] / 3, (curl / (curl + 2))[..., None]], dim=-1)
         detail = torch.cat([geometry.facing[which] / 40 - 1, extra], dim=-1)
         detail = torch.where(valid[..., None], detail, zero)
-        return Told(shower=torch.stack(shower, dim=1), layer=told, valid=valid, points=points, energy_mev=energy, detail=detail)
+        return Told(
+            shower=torch.stack(shower, dim=1),
+            layer=told,
+            valid=valid,
+            points=points,
+            energy_mev=energy,
+            calibration=calibration,
+            detail=detail,
+        )
 
     def scale_mm(self, detector: Detector) -> float:
         """The Moliere radius."""
@@ -269,8 +290,7 @@ class RawCoordinates(Coordinates):
     shower_features = 9
     layer_features = 8
     detail_features = 0
-    odd_in_x = (1,)
-    odd_in_y = (2, 5)
+    slope_in_x = 1
 
     def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
         """See `Coordinates.told`; the same number of points and the same energy are expected of every layer."""
@@ -307,8 +327,15 @@ class RawCoordinates(Coordinates):
         zero = torch.zeros(())
         even = torch.where(valid, log_e.exp()[:, None] / (10 * count[:, None]), zero)
         told = torch.where(valid[..., None], torch.stack(layer, dim=-1), zero)
-        none = torch.zeros(*valid.shape, 0)
-        return Told(shower=torch.stack(shower, dim=1), layer=told, valid=valid, points=even, energy_mev=even, detail=none)
+        return Told(
+            shower=torch.stack(shower, dim=1),
+            layer=told,
+            valid=valid,
+            points=even,
+            energy_mev=even,
+            calibration=torch.ones(valid.shape),
+            detail=torch.zeros(*valid.shape, 0),
+        )
 
     def scale_mm(self, detector: Detector) -> float:
         """20 mm everywhere."""
