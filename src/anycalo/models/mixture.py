@@ -41,7 +41,7 @@ class GaussianMixture(nn.Module):
             means.copy_(torch.randn(len(means)) * 0.5)
 
     def parameters_of(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logarithms of weights (..., K), means (..., K, D), logarithms of L's diagonal (..., K, D), L below (..., K, below)."""
+        """Log weights (..., K), means (..., K, D), logarithms of L's diagonal (..., K, D), L below (..., K, below)."""
         K, D = self.components, self.dimension
         weight, mean, diagonal, below = self.linear(h).split([K, K * D, K * D, K * self.below], dim=-1)
         shape = h.shape[:-1]

@@ -163,6 +163,7 @@ class Model(nn.Module, ABC):
         self.config = config
         self.domain = domain
         self.card: dict[str, Any] = {}
+        self._digest: tuple[tuple[Any, ...], str] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -170,7 +171,14 @@ class Model(nn.Module, ABC):
         return next(self.parameters()).device
 
     def digest(self) -> str:
-        """A hash of family, configuration, weights and buffers."""
+        """A hash of family, configuration, weights and buffers; computed again only when one of them has changed."""
+        tensors = (*self.parameters(), *self.buffers())
+        state = (self.config, *((t.data_ptr(), t._version) for t in tensors))
+        if self._digest is None or self._digest[0] != state:
+            self._digest = (state, self._hash())
+        return self._digest[1]
+
+    def _hash(self) -> str:
         digest = hashlib.sha256(json.dumps([self.family, to_table(self.config)], sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -178,9 +186,7 @@ class Model(nn.Module, ABC):
         return digest.hexdigest()
 
     @abstractmethod
-    def stages(
-        self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True
-    ) -> list[Stage]:
+    def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
         """What is to be trained, in order, with its data.
 
         Args:
