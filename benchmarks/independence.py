@@ -1,0 +1,103 @@
+"""What it costs to draw the points of a layer independently of each other, without any network.
+
+    python benchmarks/independence.py showers.h5 -n 250 --set merge_radius_mm=0 --set split_mips=1e9
+
+Deposits are joined and divided as for training the family `anycalo`; then every layer gets points of other showers' layers
+that are alike in depth, number of points, energy of a point, particle energy and angle; energies and the shower's centre and width are
+imposed as in generation. What `evaluate` still finds is the price of independence: no model of this design can be closer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from anycalo.evaluate import evaluate
+from anycalo.models import Domain
+from anycalo.models.anycalo import AnyCalo, AnyCaloConfig, layer_mip_mev
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, _lateral, _points
+from anycalo.models.model import axis_slopes
+from anycalo.models.point_features import impose_energy
+from anycalo.showers import Showers
+
+DONORS = 24
+# How much one unit of each likeness counts: ln N, ln (E / N), depth (of 30), ln of the incident energy, cos(theta).
+WEIGHTS = (3.0, 2.0, 0.7, 1.0, 4.0)
+
+
+def exchanged(model: AnyCalo, truth: Showers, seed: int) -> Showers:
+    """The showers with every layer's points drawn from layers like it."""
+    showers = _points(model, truth, seed)
+    moments, points = _lateral(model, showers)
+    layers = showers.detector.n_layers
+    place = showers.shower * layers + showers.layer
+    count = np.bincount(place, minlength=len(showers) * layers)
+    energy = np.bincount(place, showers.energy_mev, minlength=len(count))
+    rows = np.flatnonzero(count)
+    incident = showers.incident
+    alike = np.stack(
+        [
+            np.log(count[rows]),
+            np.log(energy[rows] / count[rows]),
+            (rows % layers) * 30 / layers,
+            np.log(incident.energy_mev)[rows // layers],
+            incident.direction[rows // layers, 2],
+        ],
+        axis=1,
+    ) * np.array(WEIGHTS)
+    nearest = rows[cKDTree(alike).query(alike, k=DONORS + 1)[1][:, 1:]]
+    order, start = np.argsort(place, kind="stable"), np.concatenate([[0], np.cumsum(count)])
+    rng = np.random.default_rng(seed)
+    pick = np.zeros(showers.n_points, dtype=np.int64)
+    for row, donors in zip(rows, nearest, strict=True):
+        donor = donors[rng.integers(0, DONORS, count[row])]
+        pick[order[start[row] : start[row + 1]]] = order[start[donor] + (rng.random(count[row]) * count[donor]).astype(int)]
+    drawn = points[torch.from_numpy(pick)]
+    where, shower = torch.from_numpy(place), torch.from_numpy(showers.shower)
+    mip = layer_mip_mev(showers.detector, incident).flatten()
+    e = impose_energy(drawn[:, 2].exp() * mip[where], where, torch.from_numpy(energy).float())
+    radius, angle = torch.sinh(drawn[:, 0]) * model.config.core_scale, torch.pi * drawn[:, 1]
+    xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+    xy = model.lateral.scale(xy, moments[:, 2].exp(), shower)
+    xy = model.lateral.impose(xy, moments + torch.tensor([0.0, 0.0, TYPICAL_LOG_WIDTH]), e, shower)
+    slope = torch.from_numpy(axis_slopes(incident)).float()[shower]
+    z = torch.from_numpy(showers.detector.layer_z_mm.copy()).float()[torch.from_numpy(showers.layer.astype(np.int64))]
+    xy = model.coordinates.stretch(xy * model.coordinates.scale_mm(showers.detector), slope) + slope * z[:, None]
+    return Showers(
+        detector=showers.detector,
+        incident=incident,
+        offsets=showers.offsets,
+        x_mm=xy[:, 0].numpy(),
+        y_mm=xy[:, 1].numpy(),
+        layer=showers.layer,
+        energy_mev=e.numpy(),
+    )
+
+
+def main() -> None:
+    """Print ratios and the classifier's AUC."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("showers", type=Path)
+    parser.add_argument("-n", type=int, default=250)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="of AnyCaloConfig")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    changes = {name: float(value) for name, value in (entry.split("=", 1) for entry in arguments.set)}
+    truth = Showers.open(arguments.showers, 0, arguments.n)
+    truth = truth[truth.visible_mev() > 0]
+    model = AnyCalo(AnyCaloConfig(**changes), Domain.of([truth]))  # type: ignore[arg-type]
+    fast = exchanged(model, truth, seed=1)
+    found = evaluate(truth, fast, n_bootstrap=100)
+    print(f"{truth.detector.name}: {truth.n_points:,} deposits, {fast.n_points:,} points, AUC {found.metrics['auc'].value:.3f}")
+    for name, observable in found.observables.items():
+        print(f"  {name}: {observable.w1_ratio:.2f} floors")
+
+
+if __name__ == "__main__":
+    main()
