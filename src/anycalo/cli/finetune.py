@@ -44,7 +44,7 @@ def finetune(
 
     A part of the model is changed only where showers that were held out say that it becomes better. What is written is a
     model like any other with method full, and an adapter otherwise: the changes alone, which need the base. A model of one
-    geometry is first moved to the showers' detector, by physical depth, where that is another; the result is then a whole model.
+    geometry is first moved to the showers' detector, by physical depth, where that is another; the result is a whole model.
 
     Args:
         model: A shipped model's name or the directory of a trained one.

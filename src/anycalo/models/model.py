@@ -163,7 +163,7 @@ class Model(nn.Module, ABC):
         self.config = config
         self.domain = domain
         self.card: dict[str, Any] = {}
-        self._digest: tuple[tuple[Any, ...], str] | None = None
+        self._known_digest: tuple[tuple[Any, ...], str] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -174,9 +174,9 @@ class Model(nn.Module, ABC):
         """A hash of family, configuration, weights and buffers; computed again only when one of them has changed."""
         tensors = (*self.parameters(), *self.buffers())
         state = (self.config, *((t.data_ptr(), t._version) for t in tensors))
-        if self._digest is None or self._digest[0] != state:
-            self._digest = (state, self._hash())
-        return self._digest[1]
+        if self._known_digest is None or self._known_digest[0] != state:
+            self._known_digest = (state, self._hash())
+        return self._known_digest[1]
 
     def _hash(self) -> str:
         digest = hashlib.sha256(json.dumps([self.family, to_table(self.config)], sort_keys=True).encode())
