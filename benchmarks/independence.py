@@ -4,7 +4,8 @@
 
 Deposits are joined and divided as for training the family `anycalo`. Then every layer gets points of other showers' layers
 that are alike in depth, number of points, energy of a point, particle energy and angle; energies and the shower's centre
-and width are imposed as in generation. What `evaluate` still finds is the price of independence: no model of this design can be closer.
+and width are imposed as in generation. What `evaluate` still finds is the price of independence: no model of this design
+can be closer.
 """
 
 from __future__ import annotations
