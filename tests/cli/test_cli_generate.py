@@ -12,6 +12,7 @@ import pytest
 from outcome import Refused, Run
 
 from anycalo.cli import generate
+from anycalo.geometry import Detector
 from anycalo.showers import Showers
 from samples import same
 
@@ -136,3 +137,12 @@ def test_an_interruption_keeps_what_is_finished(
     assert anycalo(*words).code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
     assert len(Showers.open(tmp_path / "a.h5")) == 4
+
+
+def test_a_model_of_many_detectors_takes_that_of_the_file(anycalo: Run, refused: Refused, tmp_path: Path) -> None:
+    words = ("generate", "anycalo-base", "--like", "ild-photons-reference", "-n", 2, "--out", tmp_path / "fast.h5")
+    assert anycalo(*words).code == 0
+    assert Showers.open(tmp_path / "fast.h5").detector == Detector.load("ild-ecal")
+    assert "540 detectors; say which with --detector" in refused(
+        "generate", "anycalo-base", "--energy", "5GeV", "-n", 2, "--out", tmp_path / "no.h5"
+    )

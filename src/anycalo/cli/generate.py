@@ -15,6 +15,7 @@ from anycalo.embed import open_model
 from anycalo.errors import CommandError
 from anycalo.generate import generate_file
 from anycalo.geometry import Detector
+from anycalo.models import Model
 from anycalo.showers import Beam, Incident, ShowerFile, check_output
 
 
@@ -53,7 +54,7 @@ def generate(
         direction: Fixed direction dx,dy,dz; along the normal of the front face by default.
         max_angle: Directions uniform in solid angle up to this angle from the normal (30deg).
         like: Take the incident particles of this shower file (a path, or the name of a shipped sample).
-        detector: A preset's name or a detector file; the model's own by default.
+        detector: A preset's name or a detector file; by default the model's own, or that of '--like' where it has many.
         seed: The same seed gives the same showers.
         batch: Showers made at once.
         threads: Threads of the processor; all cores by default.
@@ -64,7 +65,7 @@ def generate(
     incident = _incident(n, energy, particle, spectrum, direction, max_angle, like, seed)
     use_processor(device, threads)
     loaded = open_model(model, device=device)
-    geometry = loaded.domain.detector if detector is None else Detector.load(detector)
+    geometry = _geometry(loaded, detector, like)
     kept = f"finished showers are kept in {out}.part. The same command goes on from there."
     with terminal.progress(f"Generating with {model}", "showers", kept=kept) as progress:
         generate_file(
@@ -79,6 +80,18 @@ def generate(
             command=terminal.command,
         )
     terminal.result(*describe_file(out))
+
+
+def _geometry(model: Model, detector: str | None, like: str | None) -> Detector:
+    """What was asked for; else the model's one detector; else that of the file whose particles are taken."""
+    if detector is not None:
+        return Detector.load(detector)
+    if model.domain.detectors:
+        return model.domain.detector
+    if like is None:
+        raise CommandError(f"the model was trained on {model.domain.n_detectors} detectors; say which with --detector")
+    with ShowerFile(like) as file:
+        return file.detector
 
 
 def _incident(
