@@ -78,6 +78,7 @@ def test_the_model_of_any_calorimeter_is_small_and_says_what_it_was_trained_on()
     assert any("effective_z" in breach for breach in domain.breaches(uranium, Incident("gamma", energy_mev=5e3)))
 
 
+@pytest.mark.filterwarnings("ignore::anycalo.errors.DomainWarning")
 def test_the_model_of_any_calorimeter_makes_showers_of_a_detector_it_never_saw() -> None:
     """120 photons in ild-ecal; mean response and depth within 4 % and 3 % of Geant4's; the twins are twice as far."""
     truth = Showers.open(locate("ild-photons-reference"), 0, 120)

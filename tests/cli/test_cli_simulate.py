@@ -161,7 +161,7 @@ def test_a_zoo_brings_its_own_detectors_and_beam(refused: Refused, small_file: P
 @pytest.mark.geant4
 def test_a_zoo_is_simulated_into_a_folder(anycalo: Run, tmp_path: Path) -> None:
     recipe = (resources.files("anycalo.geometry") / "zoos" / "zoo-train.toml").read_text()
-    recipe = recipe.replace("showers_per_detector = 40", "showers_per_detector = 2").replace(
+    recipe = recipe.replace("showers_per_detector = 25", "showers_per_detector = 2").replace(
         "[1000.0, 100000.0]", "[200.0, 400.0]"
     )
     (tmp_path / "tiny.toml").write_text(recipe)

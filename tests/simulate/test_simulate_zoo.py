@@ -18,7 +18,7 @@ from anycalo.simulate import zoo as simulate_zoo_module
 @pytest.fixture
 def zoo(tmp_path: Path) -> Zoo:
     text = (resources.files("anycalo.geometry") / "zoos" / "zoo-train.toml").read_text()
-    text = text.replace("showers_per_detector = 40", "showers_per_detector = 4").replace("[1000.0, 100000.0]", "[200.0, 400.0]")
+    text = text.replace("showers_per_detector = 25", "showers_per_detector = 4").replace("[1000.0, 100000.0]", "[200.0, 400.0]")
     path = tmp_path / "tiny.toml"
     path.write_text(text)
     return Zoo.load(path)
