@@ -18,7 +18,7 @@ from toyzoo import stack, toy_zoo
 def expected(detector: Detector, incident: Incident) -> np.ndarray:
     """Expected energies of the layers, (B, L)."""
     which = torch.zeros(len(incident), dtype=torch.long)
-    return UniversalCoordinates().told(Geometry([detector]), which, particle_table(incident)).energy_mev.numpy()
+    return UniversalCoordinates().told(Geometry([detector]), which, particle_table(incident)).visible_mev.numpy()
 
 
 def test_into_its_own_detector_a_shower_is_itself() -> None:

@@ -70,6 +70,25 @@ def test_six_layers_to_nine_and_back(small_detector: Detector, finer: Detector) 
     assert padded > original + 0.4
 
 
+def test_points_carry_what_the_new_sensor_sees_of_them(small_detector: Detector) -> None:
+    """Other plates leave the energy of a point alone, sensors twice as thick double it, in the outer layers too."""
+    showers = toy_showers(small_detector, 50, 3)
+    even = Showers(
+        detector=small_detector,
+        incident=showers.incident,
+        offsets=showers.offsets,
+        x_mm=showers.x_mm,
+        y_mm=showers.y_mm,
+        layer=showers.layer,
+        energy_mev=np.full(showers.n_points, 0.1),
+    )
+    text = SMALL.replace("repeat = 6", "repeat = 9").replace("thickness_mm = 5.0", "thickness_mm = 3.3333")
+    for sensor_mm, expected in ((0.5, 0.1), (1.0, 0.2)):
+        detector = Detector.from_toml(text.replace("thickness_mm = 0.5", f"thickness_mm = {sensor_mm}"))
+        there = moved(even, detector, even.incident, seed=1)
+        np.testing.assert_allclose(there.energy_mev, expected, rtol=1e-4)
+
+
 def test_an_electron_starts_before_a_photon(small_detector: Detector) -> None:
     showers = toy_showers(small_detector, 100, 4)
     electrons = Incident("electron", energy_mev=showers.incident.energy_mev)

@@ -93,7 +93,7 @@ class _Expected:
         path = 1 / incident.direction[:, 2:].astype(np.float64)
         middle = (table[:, LAYER.index("sensor_front_x0")] + table[:, LAYER.index("sensor_back_x0")]) / 2
         self.depth = middle[None] * path
-        self.points, self.energy = told.points.double().numpy(), told.energy_mev.double().numpy()
+        self.points, self.energy = told.points.double().numpy(), told.visible_mev.double().numpy()
         self.mip = (table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")])[None] * path
 
 

@@ -81,7 +81,7 @@ def moved(showers: Showers, detector: Detector, incident: Incident, *, seed: int
         times = copies[layer, which]
         pieces.append((np.full(int(times.sum()), b), np.repeat(layer, times), np.repeat(points[which], times)))
     shower, layer, point = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    per_point = [(told.energy_mev / told.points.clamp_min(1e-12)).numpy() for told in (old, new)]
+    per_point = [(told.visible_mev / told.points.clamp_min(1e-12)).numpy() for told in (old, new)]
     energy = showers.energy_mev[point] * per_point[1][shower, layer] / per_point[0][shower, showers.layer[point]]
     back = coordinates.stretch(torch.from_numpy(seen[point]).float(), torch.from_numpy(new_slope[shower]).float()).numpy()
     placed = back + new_slope[shower] * detector.layer_z_mm[layer][:, None]

@@ -67,6 +67,11 @@ class Told:
     calibration: Tensor
     detail: Tensor
 
+    @property
+    def visible_mev(self) -> Tensor:
+        """Expected visible energy of each layer up to a common factor, (B, L)."""
+        return self.energy_mev / self.calibration
+
     def __getitem__(self, index: Tensor | slice) -> Told:
         return Told(
             shower=self.shower[index],
