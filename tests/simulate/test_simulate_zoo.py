@@ -46,6 +46,14 @@ def test_a_zoo_is_produced_resumed_and_claimed(zoo: Zoo, tmp_path: Path) -> None
     with pytest.raises(OutputError, match="holds another production: seed differ"):
         simulate_zoo(zoo, 10, out, seed=4)
 
+    # More showers are more detectors; a finished one is never simulated again.
+    with pytest.raises(OutputError, match=r"zoo-train-00002.h5 holds 2 showers, where a production of 14 would hold 4\."):
+        simulate_zoo(zoo, 14, out, seed=3)
+    files[2].unlink()
+    simulate_zoo(zoo, 14, out, seed=3, workers=2)
+    assert [len(Showers.open(f)) for f in sorted(out.glob("*.h5"))] == [4, 4, 4, 2]
+    assert files[0].stat().st_mtime_ns == kept
+
 
 def test_a_foreign_folder_is_left_alone(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulate_zoo_module, "find_data", dict)

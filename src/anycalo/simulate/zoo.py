@@ -6,14 +6,14 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from anycalo.errors import OutputError, SimulationError
 from anycalo.geometry import Zoo
-from anycalo.showers import Beam
+from anycalo.showers import Beam, ShowerFile
 from anycalo.simulate.environment import find_data
 from anycalo.simulate.production import claim, simulate
 from anycalo.simulate.settings import Settings
@@ -32,8 +32,8 @@ def simulate_zoo(
 ) -> Path:
     """Simulate n showers over the detectors of a zoo, one file a detector, into a folder.
 
-    Each file is complete or absent; after an interruption the same call goes on. Every detector runs in a
-    process of its own, since a process can hold one Geant4.
+    Each file is complete or absent; after an interruption the same call goes on, and a call for more showers of a random zoo
+    adds detectors to those that are there. Every detector runs in a process of its own, since a process can hold one Geant4.
 
     Args:
         zoo: the recipe.
@@ -49,7 +49,7 @@ def simulate_zoo(
         The folder.
 
     Raises:
-        OutputError: if the folder holds another production or cannot be written.
+        OutputError: if the folder holds another production, or other numbers of showers than n asks for, or cannot be written.
         SimulationError: as `simulate`.
         DetectorError: if the zoo cannot give that many showers.
     """
@@ -59,7 +59,9 @@ def simulate_zoo(
     work = zoo.detectors(n)
     settings = settings or Settings()
     out = Path(out)
-    _claim(out, {"zoo": json.loads(json.dumps(zoo.to_dict())), "n": n, "seed": seed, "settings": settings.to_dict()})
+    _claim(out, {"zoo": json.loads(json.dumps(zoo.to_dict())), "seed": seed, "settings": settings.to_dict()})
+    paths = [out / f"{k:05d}-{detector.name}.h5" for k, (detector, _) in enumerate(work)]
+    _check_shares(paths, [share for _, share in work], n)
     beam = Beam(
         particle=zoo.beam.particles,
         energy_mev=zoo.beam.energy_mev,
@@ -78,7 +80,7 @@ def simulate_zoo(
 
     def one(k: int) -> None:
         detector, share = work[k]
-        path = out / f"{k:05d}-{detector.name}.h5"
+        path = paths[k]
         if stop.is_set():
             return
         if not path.exists():
@@ -123,3 +125,17 @@ def _claim(out: Path, request: dict[str, Any]) -> None:
         raise OutputError(
             f"{out} holds another production: {', '.join(differing)} differ. Choose another folder or repeat that command."
         )
+
+
+def _check_shares(paths: Sequence[Path], shares: Sequence[int], n: int) -> None:
+    """Refuse a number of showers for which a finished detector would have to be simulated again."""
+    for path, share in zip(paths, shares, strict=True):
+        if not path.exists():
+            continue
+        with ShowerFile(path) as file:
+            held = len(file)
+        if held != share:
+            raise OutputError(
+                f"{path} holds {held} showers, where a production of {n} would hold {share}. Choose another folder or"
+                " another number of showers."
+            )
