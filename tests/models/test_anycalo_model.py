@@ -297,8 +297,8 @@ def test_the_ablation_differs_in_its_coordinates_alone() -> None:
         ({"coordinates": "polar"}, "coordinates is 'polar'; expected one of universal, raw"),
         ({"core_scale": 0.0}, "core_scale is 0.0; expected a number above 0"),
         ({"quantum_mips": -1.0}, "quantum_mips is -1.0"),
-        ({"grouped": 1.5}, "grouped from 0 to 1"),
-        ({"merge_mips": -1.0}, "must be at least 0"),
+        ({"grouped": 1.5}, "grouped is 1.5; expected a share from 0 to 1"),
+        ({"merge_mips": -1.0}, "merge_mips is -1.0; expected a number of at least 0"),
     ],
 )
 def test_wrong_configuration_is_refused(wrong: dict[str, object], message: str) -> None:

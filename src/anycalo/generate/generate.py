@@ -33,7 +33,7 @@ def generate(
     """Showers of the incident particles.
 
     Shower k follows from the seed and k: the same in a batch of any size, up to rounding in the last bits
-    (which may, rarely, move a count by one).
+    (which may, rarely, move a count by one). What leaves through the sides of the detector is lost.
 
     Args:
         model: from `load_model` or `train`.
@@ -149,7 +149,7 @@ def _batches(
         for first in range(start, len(incident), batch_size):
             stop = min(first + batch_size, len(incident))
             with torch.no_grad():
-                yield model.sample(detector, incident[first:stop], Noise(seed, range(first, stop)))
+                yield model.sample(detector, incident[first:stop], Noise(seed, range(first, stop))).contained()
             if progress is not None:
                 progress(stop, len(incident))
     finally:

@@ -211,6 +211,11 @@ RANGED = (
 """Columns of `layer_descriptors` whose ranges belong to a model's domain; of the whole detector, all of `WHOLE` do."""
 
 
+def cell_mm(detector: Detector) -> float:
+    """Side of a square of the area of a cell [mm], of the median layer."""
+    return float(np.median([layer.readout.cell_mm for layer in detector.layers]))
+
+
 def descriptor_ranges(detector: Detector) -> dict[str, tuple[float, float]]:
     """Lowest and highest value of what belongs to a domain: `layer <name>` over the layers, `detector <name>` of the whole.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -45,6 +46,11 @@ class Rectangular:
         elif any(self.wafer_gap_mm):
             raise InvalidField("wafer_gap_mm", "wafer_gap_mm is given without wafer_cells; expected both or neither")
 
+    @property
+    def cell_mm(self) -> float:
+        """Side of a square of the area that a cell has on average [mm], gaps included."""
+        return math.sqrt(self.pitch_mm[0] * self.pitch_mm[1])
+
     def describe(self) -> str:
         """The cells in a few words."""
         return f"{self.pitch_mm[0]:g} x {self.pitch_mm[1]:g} mm cells"
@@ -77,6 +83,12 @@ class Edges:
             if gap >= smallest:
                 raise InvalidField("gap_mm", f"gap_mm in {axis} is {gap}; expected less than the smallest cell, {smallest} mm")
 
+    @property
+    def cell_mm(self) -> float:
+        """Side of a square of the area that a cell has on average [mm], gaps included."""
+        spans = [(e[-1] - e[0]) / (len(e) - 1) for e in (self.x_edges_mm, self.y_edges_mm)]
+        return math.sqrt(spans[0] * spans[1])
+
     def describe(self) -> str:
         """The cells in a few words."""
         (nx, wx), (ny, wy) = ((len(e) - 1, e[-1] - e[0]) for e in (self.x_edges_mm, self.y_edges_mm))
@@ -106,6 +118,12 @@ class Polar:
         object.__setattr__(self, "n_phi", integer("n_phi", self.n_phi))
         object.__setattr__(self, "offset_mm", pair("offset_mm", self.offset_mm))
 
+    @property
+    def cell_mm(self) -> float:
+        """Side of a square of the area that a cell has on average [mm]."""
+        area = math.pi * (self.r_edges_mm[-1] ** 2 - self.r_edges_mm[0] ** 2)
+        return math.sqrt(area / ((len(self.r_edges_mm) - 1) * self.n_phi))
+
     def describe(self) -> str:
         """The cells in a few words."""
         return f"{len(self.r_edges_mm) - 1} rings x {self.n_phi} sectors up to r = {self.r_edges_mm[-1]:g} mm"
@@ -132,6 +150,11 @@ class Hexagonal:
         object.__setattr__(self, "gap_mm", number("gap_mm", self.gap_mm, minimum=0.0))
         if self.gap_mm >= self.pitch_mm:
             raise InvalidField("gap_mm", f"gap_mm is {self.gap_mm}; expected less than pitch_mm = {self.pitch_mm}")
+
+    @property
+    def cell_mm(self) -> float:
+        """Side of a square of the area that a cell has [mm], gaps included."""
+        return self.pitch_mm * math.sqrt(math.sqrt(3) / 2)
 
     def describe(self) -> str:
         """The cells in a few words."""

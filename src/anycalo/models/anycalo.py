@@ -41,8 +41,8 @@ from anycalo.models.noise import Noise
 from anycalo.models.point_features import Lateral, impose_energy
 from anycalo.models.point_flow import PointFlow, PointFlowConfig
 from anycalo.models.recurrent import NOISE, RecurrentConfig, RecurrentLayers
+from anycalo.models.totals import DEPTHS, QUANTITIES, Totals, TotalsConfig
 from anycalo.models.totals import NOISE as OF_TOTALS
-from anycalo.models.totals import QUANTITIES, Totals, TotalsConfig
 from anycalo.models.universal import COORDINATES, Coordinates, Geometry, Told, particle_table
 from anycalo.showers import Incident, Showers
 
@@ -60,10 +60,12 @@ class AnyCaloConfig:
         core_scale: radius, in units of the coordinates' scale (the Moliere radius), at which the compression of
             positions turns from linear to logarithmic; also in measuring the centre of a shower.
         width_scale: the same in measuring the width.
-        merge_radius_mm, merge_radius_slope: deposits closer than the first, and the second times the thickness of a sensor,
+        merge_radius_mm, merge_radius_slope, merge_cell_power: deposits closer than the first, and the second times the
+            thickness of a sensor, both times a power of the size of a cell in 10 mm,
         merge_mips: and together weaker than this, are joined before training.
         split_mips, quantum_mips: deposits above the first are divided into points of about the second.
         grouped: share of the training detectors that are also shown with two or three layers read out as one.
+        other_cells: share of the training detectors that are shown with cells of another size.
     """
 
     totals: TotalsConfig = field(default_factory=TotalsConfig)
@@ -72,12 +74,14 @@ class AnyCaloConfig:
     coordinates: str = "universal"
     core_scale: float = 0.15
     width_scale: float = 1.0
-    merge_radius_mm: float = 0.9
-    merge_radius_slope: float = 0.65
+    merge_radius_mm: float = 1.5
+    merge_radius_slope: float = 0.3
+    merge_cell_power: float = 0.45
     merge_mips: float = 6.4
     split_mips: float = 20.0
     quantum_mips: float = 10.0
     grouped: float = 0.25
+    other_cells: float = 0.5
 
     def __post_init__(self) -> None:
         if self.coordinates not in COORDINATES:
@@ -85,8 +89,12 @@ class AnyCaloConfig:
         for name in ("core_scale", "width_scale", "split_mips", "quantum_mips"):
             if not getattr(self, name) > 0:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; expected a number above 0")
-        if min(self.merge_radius_mm, self.merge_radius_slope, self.merge_mips) < 0 or not 0 <= self.grouped <= 1:
-            raise ModelError("merge_radius_mm, merge_radius_slope and merge_mips must be at least 0, and grouped from 0 to 1")
+        for name in ("merge_radius_mm", "merge_radius_slope", "merge_cell_power", "merge_mips"):
+            if not getattr(self, name) >= 0:
+                raise ModelError(f"{name} is {getattr(self, name)!r}; expected a number of at least 0")
+        for name in ("grouped", "other_cells"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ModelError(f"{name} is {getattr(self, name)!r}; expected a share from 0 to 1")
 
 
 class AnyCalo(Model):
@@ -106,7 +114,7 @@ class AnyCalo(Model):
         self.coordinates: Coordinates = COORDINATES[config.coordinates]()
         shower, layer = self.coordinates.shower_features, self.coordinates.layer_features
         self.totals = Totals(shower, layer + self.coordinates.detail_features, config.totals)
-        self.layers = RecurrentLayers(shower, layer, QUANTITIES, config.layers)
+        self.layers = RecurrentLayers(shower, layer + self.coordinates.detail_features, QUANTITIES, config.layers)
         self.points = PointFlow(shower + layer + _CONTEXT, config.points)
         self.radius_shape = Gaussianise(1, knots=257)
         self.energy_shape = Gaussianise(1, knots=257)
@@ -137,7 +145,7 @@ class AnyCalo(Model):
         def layers_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
             told, totals, n, e = self._flipped(batch, noise)
             n_total, e_total = n.sum(1), e.sum(1)
-            shares = Shares.of(told, n_total, e_total)
+            shares = Shares.of(told, n_total, e_total, totals[:, DEPTHS])
             layers = n.shape[1]
             used = torch.cat([noise[:, 1 : 1 + layers], noise[:, -NOISE_OF_SHOWER:]], dim=1)
             nu, a, m = encode_layers(shares, n, e, used)
@@ -192,13 +200,13 @@ class AnyCalo(Model):
 
         Args:
             told: of the showers.
-            totals: (B, 5).
+            totals: (B, 7).
             n: points of the layers, (B, L).
             e: their calibrated energies [MeV], (B, L).
             mip_mev: of each layer, per sensor and along the axis, (B, L).
         """
         count = torch.where(told.valid, n, 0.0)
-        shares = Shares.of(told, count.sum(1).clamp_min(1), e.sum(1).clamp_min(1e-9))
+        shares = Shares.of(told, count.sum(1).clamp_min(1), e.sum(1).clamp_min(1e-9), totals[:, DEPTHS])
         mean = (e / told.calibration / n.clamp_min(1)).clamp_min(1e-9)
         own = [
             (n + 1).log() / 3,
@@ -228,7 +236,7 @@ class AnyCalo(Model):
         visible = (e / told.calibration).flatten()
         energy = impose_energy(self.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible)
         xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
-        moments = totals[:, 2:] + torch.tensor([0.0, 0.0, TYPICAL_LOG_WIDTH])
+        moments = totals[:, 2:5] + torch.tensor([0.0, 0.0, TYPICAL_LOG_WIDTH])
         xy = self.lateral.scale(xy, totals[:, 4].exp(), shower)
         xy = self.lateral.impose(xy, moments, energy, shower)
         slope = torch.from_numpy(axis_slopes(incident)).float()[shower]
@@ -247,7 +255,7 @@ class AnyCalo(Model):
         )
 
     def _sample_layers(self, told: Told, incident: Incident, noise: Noise) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Totals (B, 5), points and energy of the layers (B, L), and how many draws were unphysical."""
+        """Totals (B, 7), points and energy of the layers (B, L), and how many draws were unphysical."""
         batch, layers = told.valid.shape
         energy_mev = torch.from_numpy(incident.energy_mev)
         totals, n, e = torch.zeros(batch, QUANTITIES), torch.zeros(batch, layers), torch.zeros(batch, layers)
@@ -260,10 +268,10 @@ class AnyCalo(Model):
             n_total, e_total = decode_totals(some, drawn)
             good = torch.isfinite(drawn).all(1) & (e_total < 10 * energy_mev[open_]) & (n_total >= 0.5) & (n_total < 1e7)
             n_total, e_total = torch.where(good, n_total, 1.0), torch.where(good, e_total, 1.0)
-            shares = Shares.of(some, n_total, e_total)
+            shares = Shares.of(some, n_total, e_total, drawn[:, DEPTHS])
             scaled = self.totals.scaled(drawn)
             nu, raw = self.layers.sample(some, scaled, shares, e_total, normal[:, OF_TOTALS:].reshape(-1, layers, NOISE))
-            count, layer_e = decode_layers(some, nu, raw, n_total, e_total)
+            count, layer_e = decode_layers(some, nu, raw, n_total, e_total, drawn[:, DEPTHS])
             visible = (layer_e / some.calibration).sum(1)
             good &= (count.sum(1) >= 1) & torch.isfinite(layer_e).all(1) & (visible < energy_mev[open_])
             kept = good.numpy()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from anycalo.geometry.descriptors import LAYER, layer_descriptors
-from anycalo.models.grouping import grouped
+from anycalo.geometry.descriptors import LAYER, cell_mm, layer_descriptors
+from anycalo.models.grouping import grouped, with_cells
 from anycalo.models.layer_tokens import encode_totals
 from anycalo.models.merging import merge_tracks, split_hot
 from anycalo.models.model import axis_slopes
-from anycalo.models.universal import Geometry, Told, particle_table
+from anycalo.models.profile import measure
+from anycalo.models.universal import CELLS_MM, Geometry, Told, particle_table
 from anycalo.showers import Showers
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 _SMALLEST_MIP = 1e-6
 _JITTER_MM = 0.3
-_THICKEST_MM = 5.0
+_THICKEST_MM = 2.5
 TYPICAL_LOG_WIDTH = -1.0
 """Widths count from here, so that points with the width taken out keep about their own."""
+_OF_LAYERS = tuple(f.name for f in fields(Told) if f.name != "shower")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class Prepared:
     Args:
         showers, n_points: how many are for training.
         told: of all showers.
-        totals: (B, 5).
+        totals: (B, 7).
         n, e: points and calibrated energy [MeV] of the layers, (B, L).
         points: compressed radius, angle / pi and ln energy in MIPs, (P, 3).
         row: row of `context` of each point, int32 (P,).
@@ -56,42 +58,35 @@ class Prepared:
         """The chosen showers as tensors, for `unpack`, without layers that none of them has."""
         told = self.told[index]
         layers = int(told.valid.sum(1).max())
-        of_layers = (told.layer, told.detail, told.valid, told.points, told.energy_mev, told.calibration)
-        parts = (*of_layers, self.n[index], self.e[index])
-        return (told.shower, self.totals[index], *(t[:, :layers] for t in parts))
+        of_told = [told.shower, *(getattr(told, name)[:, :layers] for name in _OF_LAYERS)]
+        return (self.totals[index], self.n[index][:, :layers], self.e[index][:, :layers], *of_told)
 
     @staticmethod
     def unpack(batch: tuple[Tensor, ...]) -> tuple[Told, Tensor, Tensor, Tensor]:
         """What the showers of a batch are told, their totals, points and energies of the layers."""
-        shower, totals, layer, detail, valid, points, energy, calibration, n, e = batch
-        told = Told(
-            shower=shower,
-            layer=layer,
-            valid=valid,
-            points=points,
-            energy_mev=energy,
-            calibration=calibration,
-            detail=detail,
-        )
-        return told, totals, n, e
+        totals, n, e, shower, *of_layers = batch
+        return Told(shower=shower, **dict(zip(_OF_LAYERS, of_layers, strict=True))), totals, n, e
 
 
 @torch.no_grad()
 def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed: int, fit: bool) -> Prepared:
-    """Join and divide deposits, group layers, and put everything into universal coordinates.
+    """Join and divide deposits, change cells, group layers, and put everything into universal coordinates.
 
     Args:
         model: whose coordinates and configuration are used.
         batches: showers, one batch a detector, training before validation.
         n_training: how many batches are for training.
-        seed: of the choice of grouped detectors and of divided deposits.
+        seed: of the choice of other cells and of grouped detectors, and of divided deposits.
         fit: set the model's scale of totals from the training showers, before layers are told of them.
     """
     rng = np.random.default_rng([seed, 0x6A0])
     chosen: list[tuple[Showers, bool]] = []
     for k, batch in enumerate(batches):
-        chosen.append((batch, k < n_training))
-        if k < n_training and rng.random() < model.config.grouped:
+        shown = k < n_training
+        if shown and rng.random() < model.config.other_cells:
+            batch = with_cells(batch, float(np.exp(rng.uniform(*np.log(CELLS_MM)))))
+        chosen.append((batch, shown))
+        if shown and rng.random() < model.config.grouped:
             chosen.append((grouped(batch, int(rng.integers(2, 4))), True))
     chosen.sort(key=lambda entry: not entry[1])
     parts = [_points(model, batch, seed + k) for k, (batch, _) in enumerate(chosen)]
@@ -112,7 +107,7 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
         rows.append(torch.from_numpy((start + part.shower) * layers + part.layer).to(torch.int32))
         start = stop
     e *= told.calibration
-    totals = torch.cat([encode_totals(told, n.sum(1), e.sum(1)), torch.cat(moments)], dim=1)
+    totals = torch.cat([encode_totals(told, n.sum(1), e.sum(1)), torch.cat(moments), measure(told.phi, e)], dim=1)
     training = sum(len(p) for p, (_, used) in zip(parts, chosen, strict=True) if used)
     if fit:
         model.totals.fit(totals[:training])
@@ -142,15 +137,17 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
 
 
 def _points(model: AnyCalo, showers: Showers, seed: int) -> Showers:
-    """Deposits joined and divided, in terms of the median thickness and MIP of the detector's sensors.
+    """Deposits joined and divided, in terms of the median thickness and MIP of the detector's sensors, and of its cells.
 
-    A slanted track leaves deposits along a path as long as the sensor is thick.
+    A slanted track leaves deposits along a path as long as the sensor is thick. Deposits that stand together for another
+    reason, such as two electrons of one photon, are better joined the coarser the cells are.
     """
     table = layer_descriptors(showers.detector)
     sensors = table[:, LAYER.index("sensors")]
     thickness, mip = (float(np.median(table[:, LAYER.index(name)] / sensors)) for name in ("sensor_mm", "mip_mev"))
     config = model.config
     radius = config.merge_radius_mm + config.merge_radius_slope * min(thickness, _THICKEST_MM)
+    radius *= (min(max(cell_mm(showers.detector), CELLS_MM[0]), CELLS_MM[1]) / 10) ** config.merge_cell_power
     merged = merge_tracks(showers, radius_mm=radius, energy_mev=config.merge_mips * mip)
     above, quantum = config.split_mips * mip, config.quantum_mips * mip
     return split_hot(merged, above_mev=above, quantum_mev=quantum, jitter_mm=_JITTER_MM, seed=seed)

@@ -1,4 +1,4 @@
-"""Layers of several plates from showers of single ones: neighbouring layers read out as one, without new simulation."""
+"""The showers of a detector as another would see them, without new simulation: layers read out together, other cells."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ import numpy as np
 
 from anycalo.geometry import Detector
 from anycalo.geometry.detector import Layer, Section
+from anycalo.geometry.readouts import Rectangular
 from anycalo.showers import Showers
+
+
+def with_cells(showers: Showers, cell_mm: float) -> Showers:
+    """The same showers in the same detector, with square cells of this side [mm]."""
+    readout = Rectangular(pitch_mm=(cell_mm, cell_mm))
+    sections = tuple(
+        replace(section, layers=tuple(replace(layer, readout=readout) for layer in section.layers))
+        for section in showers.detector.sections
+    )
+    return _in(showers, replace(showers.detector, sections=sections), showers.layer)
 
 
 def grouped(showers: Showers, plates: int) -> Showers:
@@ -39,13 +50,17 @@ def grouped(showers: Showers, plates: int) -> Showers:
                 layer_of += np.repeat(np.arange(count, count + repeat), size).tolist()
                 count += repeat
     coarse: Detector = replace(detector, name=f"{detector.name}-by-{plates}", sections=tuple(sections))
+    return _in(showers, coarse, np.array(layer_of)[showers.layer])
+
+
+def _in(showers: Showers, detector: Detector, layer: np.ndarray) -> Showers:
     return Showers(
-        detector=coarse,
+        detector=detector,
         incident=showers.incident,
         offsets=showers.offsets,
         x_mm=showers.x_mm,
         y_mm=showers.y_mm,
-        layer=np.array(layer_of)[showers.layer],
+        layer=layer,
         energy_mev=showers.energy_mev,
         provenance=showers.provenance,
     )

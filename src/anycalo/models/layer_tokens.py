@@ -6,9 +6,10 @@ Of a shower with N points and visible energy E, in layers with N_l and E_l, and 
     a_l = ln(nu_l + c) - ln(N p_l / sum p + c)
     m_l = ln(E_l / N_l) - ln(E / N) - ln((e_l / p_l) / (sum e / sum p))
 
-with nu_l = (N_l + u) exp(GAUGE xi), u uniform in [0, 1): counts are dequantised, and a draw below 1 is an empty layer.
-Totals are redundant with the layers; so that no density collapses onto the surface where they agree, all counts and all
-energies of a shower share a blur of `GAUGE`, which decoding divides out.
+where in the last two lines p and e are bent to the depth that the shower has (`profile`), and nu_l = (N_l + u) exp(GAUGE xi), u
+uniform in [0, 1): counts are dequantised, and a draw below 1 is an empty layer. Totals are redundant with the layers; so that
+no density collapses onto the surface where they agree, all counts and all energies of a shower share a blur of `GAUGE`, which
+decoding divides out, as it bends the drawn profile to the drawn depth.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from anycalo.models.profile import bent
 from anycalo.models.universal import Told
 
 GAUGE = 0.05
@@ -39,9 +41,10 @@ class Shares:
     mean_mev: Tensor
 
     @staticmethod
-    def of(told: Told, n_total: Tensor, e_total: Tensor) -> Shares:
-        """From totals (B,) of points and of energy [MeV]."""
-        points, energy = told.points, told.energy_mev
+    def of(told: Told, n_total: Tensor, e_total: Tensor, depths: Tensor) -> Shares:
+        """From totals (B,) of points and of energy [MeV], and the depths D (B, 2) of `profile`."""
+        factors = bent(told.phi, told.energy_mev, depths)
+        points, energy = told.points * factors, told.energy_mev * factors
         total_points, total_energy = points.sum(1, keepdim=True), energy.sum(1, keepdim=True)
         count = n_total[:, None] * points / total_points
         ratio = (energy / points.clamp_min(1e-12)) / (total_energy / total_points)
@@ -78,8 +81,8 @@ def encode_layers(shares: Shares, n: Tensor, e: Tensor, noise: Tensor) -> tuple[
     return nu, a, torch.where(n > 0, m, torch.zeros(()))
 
 
-def decode_layers(told: Told, nu: Tensor, e: Tensor, n_total: Tensor, e_total: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers of points and energies of the layers, (B, L) each, that add up to the totals (B,).
+def decode_layers(told: Told, nu: Tensor, e: Tensor, n_total: Tensor, e_total: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers of points and energies of the layers, (B, L) each, that add up to the totals (B,) and have the depth.
 
     Args:
         told: of the showers.
@@ -87,15 +90,23 @@ def decode_layers(told: Told, nu: Tensor, e: Tensor, n_total: Tensor, e_total: T
         e: energies up to a common factor, (B, L).
         n_total: points of the shower, (B,).
         e_total: its energy [MeV], (B,).
+        depths: D of `profile`, (B, 2).
     """
-    nu = torch.where(told.valid, nu, torch.zeros(()))
+    nu, e = (torch.where(told.valid, t, torch.zeros(())) for t in (nu, e))
     # The sum of N + u is the total and half a point a layer.
     wanted = n_total + told.valid.sum(1) / 2
+    _, share = _whole(nu, e, wanted)
+    factors = bent(told.phi, share, depths)
+    n, share = _whole(nu * factors, e * factors, wanted)
+    return n, share * (e_total / share.sum(1).clamp_min(1e-12))[:, None]
+
+
+def _whole(nu: Tensor, e: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole counts, and energies in proportion."""
     n = (nu * (wanted / nu.sum(1).clamp_min(1e-6))[:, None]).floor()
     # Scaling must not wake a layer that was drawn empty, and so without an energy.
     n = torch.where(e > 0, n, torch.zeros(()))
-    share = torch.where(n > 0, e * n / nu.clamp_min(1e-6), torch.zeros(()))
-    return n, share * (e_total / share.sum(1).clamp_min(1e-12))[:, None]
+    return n, torch.where(n > 0, e * n / nu.clamp_min(1e-6), torch.zeros(()))
 
 
 def progress_features(shares: Shares, nu: Tensor, e: Tensor, e_total: Tensor) -> Tensor:

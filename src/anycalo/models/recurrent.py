@@ -47,7 +47,8 @@ class RecurrentLayers(nn.Module):
     """p(a_l, m_l | layers before l, totals, particle, detector): a gated recurrent unit (arXiv 1406.1078) with mixture heads.
 
     Args:
-        shower_features, layer_features: of `universal.Told`.
+        shower_features: of `universal.Told.shower`.
+        layer_features: of its `layer` and `detail` together.
         totals: how many numbers describe the totals.
         config: sizes.
     """
@@ -66,7 +67,7 @@ class RecurrentLayers(nn.Module):
         layers = told.layer.shape[1]
         wide = torch.cat([told.shower, totals], dim=-1)[:, None].expand(-1, layers, -1)
         expected = torch.stack([(shares.count + OFFSET).log() / 3, shares.mean_mev.log()], dim=-1)
-        out: Tensor = self.embed(torch.cat([wide, told.layer, expected], dim=-1))
+        out: Tensor = self.embed(torch.cat([wide, told.layer, told.detail, expected], dim=-1))
         return out
 
     def negative_log_likelihood(

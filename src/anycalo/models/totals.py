@@ -1,4 +1,4 @@
-"""The totals of a shower: visible energy, energy of a point, centre and width, jointly, for any detector."""
+"""The totals of a shower: visible energy, energy of a point, centre, width and depth, jointly, for any detector."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from anycalo.errors import ModelError
 from anycalo.models.mixture import GaussianMixture, perceptron
 from anycalo.models.universal import Told
 
-QUANTITIES = 5
-"""T, M (`layer_tokens`), the centre in x and y and ln width (`point_features.Lateral`)."""
+QUANTITIES = 7
+"""T, M (`layer_tokens`), the centre in x and y and ln width (`point_features.Lateral`), the depths D (`profile`)."""
+DEPTHS = slice(5, 7)
+"""Where among them the depths stand."""
 NOISE = QUANTITIES + 2
 """Standard normal numbers that a shower takes."""
 
@@ -67,7 +69,7 @@ class Member(nn.Module):
 
 
 class Totals(nn.Module):
-    """p(T, M, centre, width | particle, detector), an ensemble of mixtures.
+    """p(T, M, centre, width, depth | particle, detector), an ensemble of mixtures.
 
     Args:
         shower_features: of `universal.Told.shower`.
@@ -86,19 +88,19 @@ class Totals(nn.Module):
 
     @torch.no_grad()
     def fit(self, totals: Tensor) -> None:
-        """Set the scales from totals (B, 5)."""
+        """Set the scales from totals (B, 7)."""
         self.mean.copy_(totals.double().mean(0))
         self.mean[2:4] = 0  # centres are even, by symmetry
         self.std.copy_(totals.double().std(0).clamp_min(1e-3))
 
     def negative_log_likelihood(self, told: Told, totals: Tensor) -> Tensor:
-        """Per quantity, of totals (B, 5), averaged over the members, each of which learns on its own: (B,)."""
+        """Per quantity, of totals (B, 7), averaged over the members, each of which learns on its own: (B,)."""
         scaled = (totals - self.mean) / self.std
         each = [member.mixture.log_prob(member(told), scaled) for member in self.members]  # type: ignore[operator, union-attr]
         return -torch.stack(each).mean(0) / QUANTITIES
 
     def sample(self, told: Told, normal: Tensor) -> Tensor:
-        """Totals (B, 5) from standard normal numbers (B, 7), the last of which chooses the member."""
+        """Totals (B, 7) from standard normal numbers (B, 9), the last of which chooses the member."""
         chosen = (torch.special.ndtr(normal[:, -1]) * len(self.members)).long().clamp_max(len(self.members) - 1)
         out = torch.empty(len(normal), QUANTITIES)
         for k, member in enumerate(self.members):
@@ -108,5 +110,5 @@ class Totals(nn.Module):
         return out * self.std + self.mean
 
     def scaled(self, totals: Tensor) -> Tensor:
-        """Totals as inputs of other networks, (B, 5)."""
+        """Totals as inputs of other networks, (B, 7)."""
         return ((totals - self.mean) / self.std).clamp(-5, 5)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -35,13 +35,17 @@ from anycalo.geometry.descriptors import (
     LAYER,
     REACHES_G_CM2,
     WHOLE,
+    cell_mm,
     facing_table,
     layer_descriptors,
     whole_descriptors,
 )
+from anycalo.models.profile import directions
 from anycalo.showers import Incident
 
 _B = 0.5
+CELLS_MM = (2.0, 50.0)
+"""Sizes of cells that are trained on; larger and smaller ones count as these."""
 _SMALLEST_FLUX = 1e-3
 
 
@@ -56,6 +60,7 @@ class Told:
         points: expected number of points of each layer up to a common factor, (B, L); 0 beyond a detector's layers.
         energy_mev: expected calibrated energy of each layer up to a common factor, (B, L).
         calibration: calibrated over visible energy of each layer, (B, L); 1 beyond a detector's layers.
+        phi: what the depth of a shower is measured by (`profile.directions`), (B, L, 2); 0 beyond a detector's layers.
         detail: what the response of each layer depends on beyond `layer`, (B, L, G); may be without columns.
     """
 
@@ -65,6 +70,7 @@ class Told:
     points: Tensor
     energy_mev: Tensor
     calibration: Tensor
+    phi: Tensor
     detail: Tensor
 
     @property
@@ -73,15 +79,7 @@ class Told:
         return self.energy_mev / self.calibration
 
     def __getitem__(self, index: Tensor | slice) -> Told:
-        return Told(
-            shower=self.shower[index],
-            layer=self.layer[index],
-            valid=self.valid[index],
-            points=self.points[index],
-            energy_mev=self.energy_mev[index],
-            calibration=self.calibration[index],
-            detail=self.detail[index],
-        )
+        return Told(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 class Geometry:
@@ -94,6 +92,7 @@ class Geometry:
         layer: (D, L, len(LAYER)), L of the detector with the most layers.
         whole: (D, len(WHOLE)).
         facing: `facing_table`, (D, L, 8).
+        cell: ln of the size of the cells in 10 mm, (D,); it decides which deposits are told apart (`merging`).
         count: number of layers, (D,).
     """
 
@@ -105,6 +104,8 @@ class Geometry:
         for k, detector in enumerate(detectors):
             self.layer[k, : detector.n_layers] = torch.from_numpy(layer_descriptors(detector).copy()).float()
             self.facing[k, : detector.n_layers] = torch.from_numpy(facing_table(detector).copy()).float()
+        cells = torch.tensor([cell_mm(d) for d in detectors], dtype=torch.float32)
+        self.cell = (cells.clamp(*CELLS_MM) / 10).log()
         self.whole = torch.from_numpy(np.stack([whole_descriptors(d) for d in detectors])).float()
 
 
@@ -164,7 +165,7 @@ def _column(table: Tensor, name: str, names: tuple[str, ...]) -> Tensor:
 class UniversalCoordinates(Coordinates):
     """See the module's text."""
 
-    shower_features = 15
+    shower_features = 16
     layer_features = 19
     detail_features = 13
     slope_in_x = 3
@@ -247,6 +248,7 @@ class UniversalCoordinates(Coordinates):
             log(_column(whole, "sampling_fraction", WHOLE)) / 2 + 1,
             (depth - t_max) / 10 - 1,
             log(1 - gamma_cdf(depth, t_max), 1e-6) / 4,
+            geometry.cell[which],
         ]
         told = torch.where(valid[..., None], torch.stack(layer, dim=-1), zero)
         # Slow electrons curl back in the gaps of a strong field, within millimetres.
@@ -264,6 +266,7 @@ class UniversalCoordinates(Coordinates):
             points=points,
             energy_mev=energy,
             calibration=calibration,
+            phi=directions(middle, energy),
             detail=detail,
         )
 
@@ -292,7 +295,7 @@ def _along(xy: Tensor, slope: Tensor, factor: Callable[[Tensor], Tensor]) -> Ten
 class RawCoordinates(Coordinates):
     """Layer numbers and millimetres; see the module's text."""
 
-    shower_features = 9
+    shower_features = 10
     layer_features = 8
     detail_features = 0
     slope_in_x = 1
@@ -328,6 +331,7 @@ class RawCoordinates(Coordinates):
             _column(whole, "field_tesla", WHOLE) / 3,
             _column(whole, "effective_z", WHOLE) / 40 - 1,
             count / 20,
+            geometry.cell[which],
         ]
         zero = torch.zeros(())
         even = torch.where(valid, log_e.exp()[:, None] / (10 * count[:, None]), zero)
@@ -339,6 +343,7 @@ class RawCoordinates(Coordinates):
             points=even,
             energy_mev=even,
             calibration=torch.ones(valid.shape),
+            phi=directions(number, even),
             detail=torch.zeros(*valid.shape, 0),
         )
 

@@ -144,6 +144,23 @@ class Showers:
             provenance=self.provenance,
         )
 
+    def contained(self) -> Showers:
+        """The same showers without the points that lie beyond the sides of the detector, where there is nothing to see them."""
+        half_x, half_y = (size / 2 for size in self.detector.size_mm)
+        inside = (np.abs(self.x_mm) <= half_x) & (np.abs(self.y_mm) <= half_y)
+        if inside.all():
+            return self
+        return Showers(
+            detector=self.detector,
+            incident=self.incident,
+            offsets=np.concatenate([[0], np.cumsum(inside)])[self.offsets],
+            x_mm=self.x_mm[inside],
+            y_mm=self.y_mm[inside],
+            layer=self.layer[inside],
+            energy_mev=self.energy_mev[inside],
+            provenance=self.provenance,
+        )
+
     @staticmethod
     def concatenate(parts: Sequence[Showers], provenance: Mapping[str, Any] | None = None) -> Showers:
         """One batch from several of the same detector, in order.
