@@ -69,7 +69,7 @@ data/zoo: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-train -n 10000 --out $@
 
 data/zoo-gaps: | $(INSTALLED)
-	$(BIN)/anycalo simulate --zoo zoo-gaps -n 3500 --out $@
+	$(BIN)/anycalo simulate --zoo zoo-gaps -n 10150 --out $@
 
 shipped: data/ild-photons-train.h5 data/zoo data/zoo-gaps
 	$(PHOTONS) -n 500 --seed 303 --compact --out $(REFERENCE) --overwrite

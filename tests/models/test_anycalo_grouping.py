@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from anycalo.geometry import Detector, derived
+from anycalo.geometry.descriptors import cell_mm, layer_descriptors
 from anycalo.geometry.detector import Layer, Section, Slab
-from anycalo.models.grouping import grouped
+from anycalo.geometry.readouts import Edges, Hexagonal, Polar, Readout, Rectangular
+from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
+from anycalo.models.anycalo_data import _points
+from anycalo.models.grouping import grouped, with_cells
 from anycalo.models.merging import split_hot
+from anycalo.models.model import Domain
 from anycalo.showers import Showers
 from samples import random_showers
 from toyzoo import READOUT, stack
@@ -133,3 +138,36 @@ def test_a_grouped_detector_reads_back_from_its_text(sections: Detector) -> None
     coarse = grouped(random_showers(sections, 3, 1), 2).detector
     assert Detector.from_toml(coarse.to_toml()) == coarse
     assert replace(coarse, name="sections") != sections
+
+
+def test_other_cells_change_nothing_but_the_cells(sections: Detector) -> None:
+    showers = random_showers(sections, 5, 1)
+    coarse = with_cells(showers, 17.0)
+    assert cell_mm(coarse.detector) == pytest.approx(17.0)
+    assert cell_mm(sections) != pytest.approx(17.0)
+    assert np.array_equal(layer_descriptors(coarse.detector), layer_descriptors(sections))
+    for name in ("offsets", "x_mm", "y_mm", "layer", "energy_mev"):
+        assert np.array_equal(getattr(coarse, name), getattr(showers, name))
+
+
+@pytest.mark.parametrize(
+    ("readout", "side"),
+    [
+        (Rectangular(pitch_mm=(4.0, 9.0)), 6.0),
+        (Edges(x_edges_mm=(-8.0, 0.0, 4.0, 8.0), y_edges_mm=(-3.0, 3.0)), (16 / 3 * 6) ** 0.5),
+        (Polar(r_edges_mm=(0.0, 5.0, 10.0), n_phi=50), np.pi**0.5),
+        (Hexagonal(pitch_mm=2.0), (2 * 3**0.5) ** 0.5),
+    ],
+)
+def test_the_side_of_a_cell_is_that_of_a_square_of_its_mean_area(readout: Readout, side: float) -> None:
+    assert readout.cell_mm == pytest.approx(side)
+
+
+def test_coarser_cells_join_more_points(sections: Detector) -> None:
+    """As the recipe says; without the power, cells do not count."""
+    showers = random_showers(sections, 10, 2, mean_points=2000.0)
+    config = AnyCaloConfig(merge_radius_mm=0.6)
+    for power, joins in ((0.45, True), (0.0, False)):
+        model = AnyCalo(replace(config, merge_cell_power=power), Domain.of([showers]))
+        counts = [_points(model, with_cells(showers, side), 1).n_points for side in (2.0, 20.0)]
+        assert (counts[1] < counts[0]) is joins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -162,3 +163,16 @@ def test_beams_have_the_distributions_they_state() -> None:
 def test_bad_beams_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ShowersError, match=message):
         Beam(**arguments)  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 20), st.integers(0, 10**6), st.floats(5.0, 60.0))
+def test_contained_is_what_lies_between_the_sides(n: int, seed: int, width: float) -> None:
+    showers = random_showers(replace(DETECTOR, size_mm=(width, 200.0)), n, seed)
+    kept = showers.contained()
+    inside = np.abs(showers.x_mm) <= width / 2
+    assert np.array_equal(kept.x_mm, showers.x_mm[inside])
+    np.testing.assert_allclose(
+        kept.visible_mev(), np.bincount(showers.shower[inside], showers.energy_mev[inside], minlength=n), rtol=1e-6
+    )
+    assert np.array_equal(kept.incident.energy_mev, showers.incident.energy_mev)
+    assert same(kept.contained(), kept)
