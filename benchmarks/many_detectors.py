@@ -2,8 +2,8 @@
 
     python benchmarks/many_detectors.py data/zoo data/zoo-validation --out runs/many-detectors
 
-Trains the recipe `anycalo`, shortened, on `--showers` showers: of every detector of the zoo, and of ever fewer detectors with
-more showers each (`--each`). Judges each model, zero-shot, on detectors of the validation zoo: ratio to floor, mean response, AUC.
+Trains the recipe `anycalo`, shortened, on `--showers` showers: `--each` of each detector, so of many detectors or of few. Judges
+each model, zero-shot, on detectors of the validation zoo: ratio to floor and AUC.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def main() -> None:
         print(json.dumps(results[-1]), flush=True)
     lines = ["| detectors | showers of each | ratio to floor | geometric mean | AUC | minutes |", "|---|---|---|---|---|---|"]
     for row in results:
-        ratios, aucs = (", ".join(f"{x:.2f}" for x in row[k]) for k in ("ratios", "auc"))  # type: ignore[attr-defined]
+        ratios_of, aucs_of = (", ".join(f"{x:.2f}" for x in row[k]) for k in ("ratios", "auc"))  # type: ignore[attr-defined]
         lines.append(
-            f"| {row['detectors']} | {row['each']} | {ratios} | **{row['mean']:.2f}** | {aucs} | {row['minutes']:.0f} |"
+            f"| {row['detectors']} | {row['each']} | {ratios_of} | **{row['mean']:.2f}** | {aucs_of} | {row['minutes']:.0f} |"
         )
     (arguments.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (arguments.out / "table.md").write_text("\n".join(lines) + "\n")
