@@ -216,7 +216,7 @@ def test_onnx_for_par04(model: CaloClouds, small_detector: Detector, tmp_path: P
 
 def test_a_point_lands_in_its_cell_of_par04(model: CaloClouds, small_detector: Detector) -> None:
     """Deposits of the halves, put into the mesh by the module and by numpy, from the same random numbers."""
-    request = ExportRequest.of(model, small_detector)
+    request = ExportRequest.of(model)
     mesh = Par04Mesh(take_apart(model, small_detector), request, 600)
     torch.manual_seed(3)
     found = mesh(torch.tensor([[GEV, 0.0, math.pi / 2 - 0.2, 1, 0, 0, 0, 0]]))[0].numpy().reshape(9, 16, 45)

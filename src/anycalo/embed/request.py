@@ -34,7 +34,6 @@ class ExportRequest:
     @staticmethod
     def of(
         model: Model,
-        detector: Detector,
         *,
         particle: str | None = None,
         energy_mev: tuple[float, float] | None = None,
@@ -55,9 +54,8 @@ class ExportRequest:
             energy_mev=energy_mev or domain.energy_mev,
             max_angle_rad=domain.max_angle_rad if max_angle_rad is None else max_angle_rad,
         )
-        known = set(domain.breaches(detector, Incident(domain.particles[0], energy_mev=domain.energy_mev[0])))
         for incident in request.corners():
-            if breaches := [b for b in domain.breaches(detector, incident) if b not in known]:
+            if breaches := domain.particle_breaches(incident):
                 raise ModelError(f"{'; '.join(breaches)}. An export must stay inside the training domain: ask for less.")
         return request
 

@@ -92,6 +92,10 @@ class Domain:
 
         Energies within 0.1 %, angles within 0.001 rad and descriptors within 1 % of the range count as inside.
         """
+        return self.particle_breaches(incident) + self.detector_breaches(detector)
+
+    def particle_breaches(self, incident: Incident) -> list[str]:
+        """Those of `breaches` about the particles."""
         found = []
         strange = sorted(set(incident.particles) - set(self.particles))
         if strange:
@@ -105,10 +109,13 @@ class Domain:
             found.append(
                 f"incident angle up to {angle:.3g} rad is above the largest trained angle, {self.max_angle_rad:.3g} rad"
             )
+        return found
+
+    def detector_breaches(self, detector: Detector) -> list[str]:
+        """Those of `breaches` about the detector."""
         if self.detectors:
-            if detector.to_toml() not in self.detectors:
-                found.append(f"detector '{detector.name}' was not trained on")
-            return found
+            return [] if detector.to_toml() in self.detectors else [f"detector '{detector.name}' was not trained on"]
+        found = []
         for name, (low, high) in descriptor_ranges(detector).items():
             lowest, highest = self.ranges[name]
             if low < lowest - 0.01 * abs(lowest) or high > highest + 0.01 * abs(highest):
