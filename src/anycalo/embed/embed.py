@@ -101,7 +101,8 @@ def _simulate(
                 kind, value = reports.get(timeout=1.0)
             except queue.Empty:
                 if process.exitcode is not None:
-                    log = (folder / "geant4.log").read_text("utf-8", errors="replace") if (folder / "geant4.log").exists() else ""
+                    log_file = folder / "geant4.log"
+                    log = log_file.read_text("utf-8", errors="replace") if log_file.exists() else ""
                     raise SimulationError(
                         f"the Geant4 process died (exit code {process.exitcode}). The end of its log:\n{log[-1000:]}"
                     ) from None
