@@ -23,7 +23,7 @@ from anycalo.generate import generate
 from anycalo.models import Model, load_model
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.config import to_table
-from anycalo.models.transplant import calibrate, zero_shot
+from anycalo.models.transplant import calibrate, teacher, zero_shot
 from anycalo.showers import Showers
 from anycalo.study.recipe import SCRATCH, ZERO, Base, Cell, StudyRecipe
 from anycalo.train import FinetuneConfig, Finetuned, finetune, from_scratch
@@ -156,14 +156,18 @@ class Study:
         seconds = time.monotonic() - began
         return {**dataclasses.asdict(cell), **made, "training_seconds": round(seconds, 1), **self.compare(model, cell)}
 
-    def adapt(self, cell: Cell, showers: Showers, rate: float) -> tuple[Model, Finetuned]:
-        """The base, as it is when fine-tuning begins, and what becomes of it."""
+    def adapt(self, cell: Cell, showers: Showers, rate: float, *, few: int = FinetuneConfig.few) -> tuple[Model, Finetuned]:
+        """The base, as it is when fine-tuning begins, and what becomes of it.
+
+        From scratch there is nothing to accept or refuse, and a fifth of the showers, held out once, says when to stop.
+        """
         start = self.start(cell.base, cell.target)
         config = FinetuneConfig(
             method=Method() if cell.method == SCRATCH else Method.parse(cell.method),
             learning_rate=rate,
             steps=self.recipe.steps,
             patience=self.recipe.patience,
+            few=0 if cell.method == SCRATCH else few,
             seed=cell.seed,
         )
         if cell.method == SCRATCH:
@@ -173,7 +177,7 @@ class Study:
         return start, finetune(start, showers, config)
 
     def rate(self, base: str, target: str, method: str) -> float:
-        """The learning rate with the lowest loss on held-out showers, of those that every method tries."""
+        """The learning rate with the lowest loss on held-out showers (a fifth, once), of those that every method tries."""
         path = self.out / RATES / base / target / f"{method}.json"
         if not path.exists():
             count, seed = min(self.recipe.search_showers, max(self.recipe.showers)), self.recipe.seeds[0]
@@ -182,7 +186,7 @@ class Study:
             losses: dict[str, float | None] = {}
             for rate in self.recipe.learning_rates:
                 try:
-                    losses[f"{rate:g}"] = self.adapt(cell, showers, rate)[1].validation_loss
+                    losses[f"{rate:g}"] = self.adapt(cell, showers, rate, few=0)[1].validation_loss
                 except TrainingError:
                     losses[f"{rate:g}"] = None  # it diverged
             known = {rate: loss for rate, loss in losses.items() if loss is not None}
@@ -226,7 +230,7 @@ class Study:
 
     def _start(self, base: str, target: str) -> Model:
         """The base, moved to the target's detector where it must be; moved once for a study."""
-        loaded = load_model(self._model(self.bases[base]))
+        loaded = teacher(load_model(self._model(self.bases[base])))
         showers = self.training(target)
         if not isinstance(loaded, CaloClouds) or loaded.domain.detector == showers.detector:
             return loaded
