@@ -138,6 +138,7 @@ class Stage:
             the indices from `size` on.
         noise_features: standard normal numbers that the objective needs for one example.
         objective: loss of a batch given its noise, (n, noise_features); a scalar mean.
+        follows: the stage whose network this one imitates, for which there is nothing to learn where that has not changed.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Stage:
     validation_size: int
     noise_features: int
     objective: Callable[[tuple[Tensor, ...], Tensor], Tensor]
+    follows: str | None = None
 
 
 class Model(nn.Module, ABC):

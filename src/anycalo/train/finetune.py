@@ -9,6 +9,8 @@ Each stage of a model is adapted on its own, and keeps the base's weights unless
    where the mean gain exceeds `sigmas` times its standard error over the blocks.
 
 After cross-validation an accepted stage is trained anew on all showers, for as many steps as were best on those held out.
+A stage that imitates another (`Stage.follows`, a distilled student) is left alone where that one was, and otherwise learns to
+imitate the new one, on a single fold, since its truth comes from its teacher and not from the showers.
 Scales (means, spreads, quantiles), which need many showers, stay those of the base.
 """
 
@@ -155,11 +157,12 @@ def finetune(base: Model, showers: Showers, config: FinetuneConfig, *, progress:
     """
     base.check(showers.detector)
     showers = _used(showers)
-    if config.method.name == "lora" and getattr(base, "consistency", None) is not None:
-        raise TrainingError("a distilled model and method 'lora' do not go together; take another method")
+    consistency = getattr(base, "consistency", None)
+    if config.method.name == "lora" and consistency is not None and consistency.config.method == "consistency":
+        raise TrainingError("consistency distillation and method 'lora' do not go together; take another method")
     model = copy.deepcopy(base).train()
     run = _Run(model, _folds(model, showers, config, fit=False), showers, config, progress)
-    reports = {name: run.stage(k) for k, name in enumerate(run.names)}
+    reports = run.stages()
     model.domain = widened(base, showers)
     card = {
         "finetuning": {
@@ -187,7 +190,7 @@ def from_scratch(like: Model, showers: Showers, config: FinetuneConfig, *, progr
         model = FAMILIES[like.family](like.config, Domain.of([showers]))
     model.stages([showers], [showers], seed=config.seed)
     run = _Run(model.train(), _folds(model, showers, config, fit=False), showers, config, progress)
-    reports = {name: run.stage(k) for k, name in enumerate(run.names)}
+    reports = run.stages()
     return Finetuned(model=model.eval(), changes={}, stages=reports, card={})
 
 
@@ -255,17 +258,32 @@ class _Run:
         self.done = 0
         self.total = config.steps * len(self.names) * (len(folds) + (len(folds) > 1))
 
+    def stages(self) -> dict[str, StageReport]:
+        """Adapt one stage after the other."""
+        reports: dict[str, StageReport] = {}
+        for index, name in enumerate(self.names):
+            followed = self.folds[0][0][index].follows
+            change = followed is None or reports[followed].accepted
+            reports[name] = self.stage(index) if change else self._left(*self.folds[0], index)
+            self._count((index + 1) * self.total // len(self.names) - self.done)
+        return reports
+
+    def _left(self, stages: list[Stage], held_out: int, index: int) -> StageReport:
+        loss, size = float(self._validate(stages[index], held_out).mean()), parameter_count(stages[index].module)
+        return StageReport(trained=0, total=size, accepted=False, steps=0, base_loss=loss, loss=loss, gain_error=0.0)
+
     def stage(self, index: int) -> StageReport:
         """Adapt one stage, or leave it."""
         config = self.config
+        folds = self.folds if self.folds[0][0][index].follows is None else self.folds[:1]
         curves: list[Tensor] = []
         before = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         kept: list[list[Tensor]] = []
-        for stages, held_out in self.folds:
+        for stages, held_out in folds:
             kept = []
             curve, adaptation = self._train(stages[index], index, held_out, config.steps, kept)
             curves.append(curve)
-            if len(self.folds) > 1:
+            if len(folds) > 1:
                 self._undo(adaptation, before)
         # Every fold has validated this often; the first row is the base.
         rows = min(len(curve) for curve in curves)
@@ -277,9 +295,9 @@ class _Run:
         accepted = bool(first) or (best > 0 and float(gains.mean()) > config.sigmas * error)
         steps = min(best * config.validate_every, config.steps) if accepted else 0
         if not accepted:
-            if len(self.folds) == 1:
+            if len(folds) == 1:
                 self._undo(adaptation, before)
-        elif len(self.folds) > 1:
+        elif len(folds) > 1:
             everything = self.model.stages([self.showers], [self.showers[:1]], seed=config.seed, fit=False)[index]
             _, adaptation = self._train(everything, index, 0, steps, [])
         else:
@@ -288,7 +306,6 @@ class _Run:
                     parameter.copy_(value)
         if accepted:
             self._keep(adaptation)
-        self._count((index + 1) * self.total // len(self.names) - self.done)
         return StageReport(
             trained=adaptation.trained,
             total=adaptation.total,
@@ -354,8 +371,7 @@ class _Run:
             if held_out and ((step + 1) % config.validate_every == 0 or step + 1 == steps):
                 with swapped(parameters, ema):
                     curve.append(self._validate(stage, held_out))
-                if len(self.folds) == 1:
-                    kept.append([v.clone() for v in ema])
+                kept.append([v.clone() for v in ema])
                 mean = float(curve[-1].mean())
                 best, since = (mean, 0) if mean < best else (best, since + 1)
                 if since >= config.patience:
