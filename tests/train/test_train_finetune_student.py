@@ -16,7 +16,7 @@ from anycalo.models.adapter import save_adapter
 from anycalo.models.consistency import Consistency, DistillConfig
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
-from anycalo.train import Finetuned, FinetuneConfig, finetune
+from anycalo.train import FinetuneConfig, Finetuned, finetune
 from toyshowers import toy_showers
 
 
@@ -59,7 +59,8 @@ def test_the_student_follows_a_changed_teacher(small_detector: Detector) -> None
     assert found.stages["denoiser"].accepted
     assert found.stages["distill"].accepted
     assert isinstance(found.model, CaloClouds)
-    assert found.model.consistency is not None and base.consistency is not None
+    assert found.model.consistency is not None
+    assert base.consistency is not None
     # The old student beside the new teacher is the must-fail twin.
     now, before = miss(found.model, found.model.consistency), miss(found.model, base.consistency)
     assert now < 0.8 * before

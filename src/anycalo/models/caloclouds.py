@@ -117,7 +117,8 @@ class CaloClouds(Model):
         """A model of the same networks that generates with another sampler.
 
         Args:
-            sampler, steps: as in `CaloCloudsConfig`; of a distilled model, `heun-angle` in 10 steps is its teacher.
+            sampler: as in `CaloCloudsConfig`.
+            steps: likewise; of a distilled model, `heun-angle` in 10 steps is its teacher.
 
         Raises:
             ModelError: if there is no such sampler, or its network is not there.
