@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -17,7 +18,8 @@ from anycalo.evaluate import measure
 from anycalo.evaluate.observables import OBSERVABLES
 from anycalo.evaluate.ruler import Ruler
 from anycalo.geometry import Detector
-from anycalo.models import CaloClouds, CaloCloudsConfig, Domain
+from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, load_model
+from anycalo.models.consistency import DistillConfig
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
 from anycalo.showers import Showers
@@ -137,6 +139,17 @@ def test_cells_in_earnest(recipe: StudyRecipe, tmp_path: Path) -> None:
     assert not np.array_equal(few.incident.energy_mev, study.chosen("small", 20, 2).incident.energy_mev)
     with pytest.raises(TrainingError, match="holds 40 showers with visible energy, and the recipe asks for 41"):
         study.chosen("small", 41, 1)
+
+
+def test_a_distilled_base_is_adapted_by_its_teacher(recipe: StudyRecipe, tmp_path: Path) -> None:
+    plain = load_model(tmp_path / "toy")
+    config = dataclasses.replace(plain.config, distill=DistillConfig(), sampler="consistency", steps=1)
+    distilled = CaloClouds(config, plain.domain)
+    distilled.load_state_dict({**distilled.state_dict(), **plain.state_dict()})
+    distilled.save(tmp_path / "toy", overwrite=True)
+    start = run.Study(recipe, tmp_path / "out", tmp_path).start("toy", "small")
+    assert start.config.distill is None
+    assert set(start.state_dict()) == set(plain.state_dict())
 
 
 def test_a_profile_turned_around_is_far_away(small_detector: Detector) -> None:
