@@ -7,6 +7,7 @@ with L layers holds L steps. Everything that was trained is called as it is.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -134,43 +135,63 @@ def walk(
     """`RecurrentLayers.sample` layer by layer, in operations that a graph can hold."""
     embedding = layers._embedding(told, totals, shares)
     memory = layers.memory
-    input_weight, memory_weight = cast(Tensor, memory.weight_ih_l0), cast(Tensor, memory.weight_hh_l0)
-    input_bias, memory_bias = cast(Tensor, memory.bias_ih_l0), cast(Tensor, memory.bias_hh_l0)
-    expected = shares.count
-    of_expected = expected * shares.mean_mev
-    of_expected = of_expected / of_expected.sum(1, keepdim=True)
+    weights = [cast(Tensor, getattr(memory, name)) for name in ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")]
+    expected, energy_expected = shares.count, shares.count * shares.mean_mev
     total = expected.sum(1)
-    before, share_before = expected.cumsum(1) - expected, of_expected.cumsum(1) - of_expected
-    zero = torch.zeros_like(e_total)
-    h = zero[:, None].expand(-1, memory.hidden_size)
-    a = m = points = share = zero
-    count, log_count = zero, zero
-    counts, energies = [], []
-    for k in range(normal.shape[1]):
-        progress = [
-            ((points + OFFSET) / (before[:, k] + OFFSET)).log(),
-            (((total - points).clamp_min(0) + OFFSET) / ((total - before[:, k]).clamp_min(0) + OFFSET)).log(),
-            ((share + SHARE_OFFSET) / (share_before[:, k] + SHARE_OFFSET)).log(),
-            (((1 - share).clamp_min(0) + SHARE_OFFSET) / ((1 - share_before[:, k]).clamp_min(0) + SHARE_OFFSET)).log(),
-        ]
-        given = torch.cat([embedding[:, k], torch.stack([a, m, log_count, *progress], dim=1)], dim=1)
-        reset, update, new = nn.functional.linear(given, input_weight, input_bias).chunk(3, dim=1)
-        reset_h, update_h, new_h = nn.functional.linear(h, memory_weight, memory_bias).chunk(3, dim=1)
-        new = torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
-        h = new + torch.sigmoid(update + update_h) * (h - new)
-        known = torch.cat([h, embedding[:, k]], dim=1)
-        a = layers.count_mixture.sample(layers.count(known), normal[:, k, :2])[:, 0]
-        count = ((a + (expected[:, k] + OFFSET).log()).clamp_max(20).exp() - OFFSET).clamp_min(0)
+    share_expected = energy_expected / energy_expected.sum(1, keepdim=True)
+
+    def step(carry: tuple[Tensor, ...], of_layer: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        h, past, points, share = carry
+        known, count_expected, log_mean, points_before, share_before, z = of_layer
+        left, left_expected = (total - points).clamp_min(0), (total - points_before).clamp_min(0)
+        rest, rest_expected = (1 - share).clamp_min(0), (1 - share_before).clamp_min(0)
+        stands = torch.stack([points + OFFSET, left + OFFSET, share + SHARE_OFFSET, rest + SHARE_OFFSET], dim=1)
+        expects = [points_before + OFFSET, left_expected + OFFSET, share_before + SHARE_OFFSET, rest_expected + SHARE_OFFSET]
+        progress = stands.log() - torch.stack(expects, dim=1).log()
+        given = nn.functional.linear(torch.cat([known, past, progress], dim=1), weights[0], weights[1])
+        remembered = nn.functional.linear(h, weights[2], weights[3])
+        size = memory.hidden_size
+        both = torch.sigmoid(given[:, : 2 * size] + remembered[:, : 2 * size])
+        new = torch.tanh(given[:, 2 * size :] + both[:, :size] * remembered[:, 2 * size :])
+        h = new + both[:, size:] * (h - new)
+        known = torch.cat([h, known], dim=1)
+        a = layers.count_mixture.sample(layers.count(known), z[:, :2])[:, 0]
+        count = ((a + (count_expected + OFFSET).log()).clamp_max(20).exp() - OFFSET).clamp_min(0)
         log_count = (count + OFFSET).log() / 3
         of_count = torch.stack([a, log_count, (count + 1).rsqrt()], dim=1)
-        m = layers.energy_mixture.sample(layers.energy(torch.cat([known, of_count], dim=1)), normal[:, k, 2:])[:, 0]
+        m = layers.energy_mixture.sample(layers.energy(torch.cat([known, of_count], dim=1)), z[:, 2:])[:, 0]
         hit = count >= 1
-        m = torch.where(hit, m, zero)
-        energy = torch.where(hit, count * (m.clamp(-12, 12) + shares.mean_mev[:, k].log()).exp(), zero)
-        points, share = points + count, share + energy / e_total
-        counts.append(count)
-        energies.append(energy)
-    return torch.stack(counts, dim=1), torch.stack(energies, dim=1)
+        m = torch.where(hit, m, torch.zeros_like(m))
+        energy = torch.where(hit, count * (m.clamp(-12, 12) + log_mean).exp(), torch.zeros_like(m))
+        carry = (h, torch.stack([a, m, log_count], dim=1), points + count, share + energy / e_total)
+        return carry, (count, energy)
+
+    def before(x: Tensor) -> Tensor:
+        return x.cumsum(1) - x
+
+    of_layers = (embedding, expected, shares.mean_mev.log(), before(expected), before(share_expected), normal)
+    nothing = torch.zeros_like(embedding[:, 0, :1])
+    carry = (
+        nothing.repeat(1, memory.hidden_size),
+        nothing.repeat(1, 3),
+        torch.zeros_like(e_total),
+        torch.zeros_like(e_total),
+    )
+    count, energy = scan(step, carry, tuple(t.transpose(0, 1) for t in of_layers))
+    return count.transpose(0, 1), energy.transpose(0, 1)
+
+
+def scan(
+    step: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]],
+    carry: tuple[Tensor, ...],
+    inputs: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """Take a step for each row of the inputs (L, ...), and stack what each returns beside what it carries on: (L, ...)."""
+    found = []
+    for of_step in zip(*inputs, strict=True):
+        carry, out = step(carry, of_step)
+        found.append(out)
+    return tuple(torch.stack(column) for column in zip(*found, strict=True))
 
 
 def draw_points(flow: PointFlow, told: Tensor, row: Tensor, normal: Tensor) -> Tensor:
