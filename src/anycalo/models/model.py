@@ -179,10 +179,21 @@ class Model(nn.Module, ABC):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    def state(self) -> tuple[Any, ...]:
+        """Equal before and after only if neither the configuration nor a weight or buffer was changed in between."""
+        modules: list[nn.Module | None] = [self]
+        found: list[Any] = [self.config]
+        for module in modules:  # grows on the way
+            if module is not None:
+                for tensor in (*module._parameters.values(), *module._buffers.values()):
+                    if tensor is not None:
+                        found += (tensor.data_ptr(), tensor._version)
+                modules += module._modules.values()
+        return tuple(found)
+
     def digest(self) -> str:
         """A hash of family, configuration, weights and buffers; computed again only when one of them has changed."""
-        tensors = (*self.parameters(), *self.buffers())
-        state = (self.config, *((t.data_ptr(), t._version) for t in tensors))
+        state = self.state()
         if self._known_digest is None or self._known_digest[0] != state:
             self._known_digest = (state, self._hash())
         return self._known_digest[1]

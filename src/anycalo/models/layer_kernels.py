@@ -1,0 +1,284 @@
+"""One shower's totals and layers, compiled: what `totals`, `recurrent` and `layer_tokens` do, on arrays that `engine` lays out.
+
+Tests hold each function to the networks' modules. Weights are stored (inputs, outputs).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from anycalo.models.arithmetic import (
+    HALF,
+    ONE,
+    ZERO,
+    Array,
+    Number,
+    Perceptron,
+    affine,
+    affine_row,
+    compiled,
+    exp,
+    gelu,
+    log,
+    ndtr,
+    perceptron,
+    sigmoid,
+    tanh,
+)
+from anycalo.models.layer_tokens import OFFSET as _OFFSET
+from anycalo.models.layer_tokens import SHARE_OFFSET as _SHARE_OFFSET
+from anycalo.models.mixture import WIDEST as _WIDEST
+from anycalo.models.recurrent import NOISE, PAST
+
+_f = np.float32
+OFFSET, SHARE_OFFSET, WIDEST = map(_f, (_OFFSET, _SHARE_OFFSET, _WIDEST))
+THREE, FIVE, TINY = map(_f, (3, 5, 1e-12))
+
+
+class Told(NamedTuple):
+    """`universal.Told` of one shower: (S,), (L, F), (L, G) and (L,) each."""
+
+    shower: Array
+    layer: Array
+    detail: Array
+    points: Array
+    energy_mev: Array
+    calibration: Array
+
+
+class Totals(NamedTuple):
+    """Weights of one member of `totals.Totals`, and the scales (D,)."""
+
+    layer: Perceptron
+    shower: Perceptron
+    mixture: Array
+    mixture_bias: Array
+    mean: Array
+    std: Array
+
+
+class Walk(NamedTuple):
+    """Weights of `recurrent.RecurrentLayers`, with what is multiplied by the same numbers side by side.
+
+    Args:
+        embed: the embedding of the layers.
+        of_embedding: gates, head of counts and head of energies, (embedding, 3 H + 2 heads), and `of_embedding_bias`.
+        of_memory: heads and gates again, (H, 2 heads + 3 H), and `of_memory_bias`.
+        of_past: gates, (PAST, 3 H).
+        of_count: head of energies, (3, head).
+        count, energy: mixtures, (head, 3 K), and their biases.
+    """
+
+    embed: Perceptron
+    of_embedding: Array
+    of_embedding_bias: Array
+    of_memory: Array
+    of_memory_bias: Array
+    of_past: Array
+    of_count: Array
+    count: Array
+    count_bias: Array
+    energy: Array
+    energy_bias: Array
+
+
+@compiled
+def draw_totals(told: Told, normal: Array, net: Totals) -> Array:
+    """Scaled totals (D,) from standard normal numbers (D + 1,)."""
+    d = net.mean.shape[0]
+    h = perceptron(beside(told.layer, told.detail), told.shower, net.layer)
+    width = h.shape[1]
+    pooled = np.zeros((1, 2 * width), np.float32)
+    layers = h.shape[0]
+    whole = told.energy_mev.sum()
+    for k in range(layers):
+        expected, even = told.energy_mev[k] / whole, ONE / _f(layers)
+        for j in range(width):
+            pooled[0, j] += expected * h[k, j]
+            pooled[0, width + j] += even * h[k, j]
+    features = perceptron(pooled, told.shower, net.shower)
+    parameters = affine(features, net.mixture, net.mixture_bias)[0]
+    below = d * (d - 1) // 2
+    components = parameters.shape[0] // (1 + 2 * d + below)
+    k = choose(parameters[:components], ndtr(normal[d]))
+    mean = parameters[components + k * d :]
+    diagonal = parameters[components * (1 + d) + k * d :]
+    under = parameters[components * (1 + 2 * d) + k * below :]
+    residual = np.empty(d, np.float32)
+    out = np.empty(d, np.float32)
+    first = 0
+    for row in range(d):
+        rest = normal[row]
+        for c in range(row):
+            rest -= under[first + c] * residual[c]
+        residual[row] = rest * exp(-WIDEST * tanh(diagonal[row] / WIDEST))
+        out[row] = mean[row] + residual[row]
+        first += row
+    return out
+
+
+@compiled
+def beside(left: Array, right: Array) -> Array:
+    """Columns of two tables with as many rows."""
+    out = np.empty((left.shape[0], left.shape[1] + right.shape[1]), np.float32)
+    for k in range(out.shape[0]):
+        for j in range(left.shape[1]):
+            out[k, j] = left[k, j]
+        for j in range(right.shape[1]):
+            out[k, left.shape[1] + j] = right[k, j]
+    return out
+
+
+@compiled
+def with_totals(shower: Array, scaled: Array) -> Array:
+    """What all layers are told: of the shower, and its totals, clipped as by `totals.Totals.scaled`."""
+    out = np.empty(shower.shape[0] + scaled.shape[0], np.float32)
+    for k in range(shower.shape[0]):
+        out[k] = shower[k]
+    for k in range(scaled.shape[0]):
+        out[shower.shape[0] + k] = min(max(scaled[k], -FIVE), FIVE)
+    return out
+
+
+@compiled
+def finite(x: Array) -> bool:
+    """Whether all numbers are, whatever liberties are taken with arithmetic."""
+    found = True
+    for k in range(x.shape[0]):
+        found &= np.isfinite(x[k])
+    return found
+
+
+@compiled
+def choose(log_weight: Array, u: Number) -> int:
+    """The component of a mixture (K,) at level u."""
+    largest, total = log_weight[0], ZERO
+    for k in range(log_weight.shape[0]):
+        largest = max(largest, log_weight[k])
+    for k in range(log_weight.shape[0]):
+        total += exp(log_weight[k] - largest)
+    passed, chosen = ZERO, 0
+    for k in range(log_weight.shape[0] - 1):
+        passed += exp(log_weight[k] - largest)
+        chosen += passed < u * total
+    return chosen
+
+
+@compiled
+def draw_one(h: Array, weight: Array, bias: Array, normal: Number, level: Number) -> Number:
+    """A draw from a mixture of one dimension."""
+    parameters = np.empty(weight.shape[1], np.float32)
+    affine_row(h, weight, bias, parameters)
+    components = parameters.shape[0] // 3
+    k = choose(parameters[:components], ndtr(level))
+    return parameters[components + k] + normal * exp(-WIDEST * tanh(parameters[2 * components + k] / WIDEST))
+
+
+@compiled
+def walk(
+    own: Array, shared: Array, count: Array, mean_mev: Array, e_total: Number, normal: Array, net: Walk
+) -> tuple[Array, Array]:
+    """Blurred counts and energies [MeV] of the layers, (L,) each, from the front to the back.
+
+    Args:
+        own: features of the layers for the embedding, (L, F).
+        shared: those that all share, (S,).
+        count: expected points, (L,).
+        mean_mev: expected energy of a point, (L,).
+        e_total: energy of the shower [MeV].
+        normal: standard normal numbers, (NOISE L,).
+        net: the weights.
+    """
+    layers, hidden, head = count.shape[0], net.of_past.shape[1] // 3, net.of_count.shape[1]
+    given = affine(perceptron(own, shared, net.embed), net.of_embedding, net.of_embedding_bias)
+    nu, e = np.zeros(layers, np.float32), np.zeros(layers, np.float32)
+    past, memory = np.zeros(PAST, np.float32), np.zeros(hidden, np.float32)
+    after = np.zeros(2 * head + 3 * hidden, np.float32)
+    affine_row(memory, net.of_memory, net.of_memory_bias, after)
+    gates, state = np.empty(3 * hidden, np.float32), np.empty(head, np.float32)
+    of_count = np.empty(3, np.float32)
+    points_total, energy_total = ZERO, ZERO
+    for k in range(layers):
+        points_total, energy_total = points_total + count[k], energy_total + count[k] * mean_mev[k]
+    points, points_expected, share, share_expected = ZERO, ZERO, ZERO, ZERO
+    for k in range(layers):
+        past[3] = log((points + OFFSET) / (points_expected + OFFSET))
+        past[4] = log((max(points_total - points, ZERO) + OFFSET) / (max(points_total - points_expected, ZERO) + OFFSET))
+        past[5] = log((share + SHARE_OFFSET) / (share_expected + SHARE_OFFSET))
+        past[6] = log((max(ONE - share, ZERO) + SHARE_OFFSET) / (max(ONE - share_expected, ZERO) + SHARE_OFFSET))
+        affine_row(past, net.of_past, given[k], gates)
+        remembered = after[2 * head :]
+        for j in range(hidden):
+            reset = sigmoid(gates[j] + remembered[j])
+            keep = sigmoid(gates[hidden + j] + remembered[hidden + j])
+            new = tanh(gates[2 * hidden + j] + reset * remembered[2 * hidden + j])
+            memory[j] = new + keep * (memory[j] - new)
+        affine_row(memory, net.of_memory, net.of_memory_bias, after)
+        heads = given[k, 3 * hidden :]
+        for j in range(head):
+            state[j] = gelu(heads[j] + after[j])
+        a = draw_one(state, net.count, net.count_bias, normal[NOISE * k], normal[NOISE * k + 1])
+        found = max(exp(min(a + log(count[k] + OFFSET), _f(20))) - OFFSET, ZERO)
+        past[0], past[2] = a, log(found + OFFSET) / THREE
+        of_count[0], of_count[1], of_count[2] = a, past[2], ONE / np.sqrt(found + ONE)
+        affine_row(of_count, net.of_count, after[head : 2 * head], state)
+        for j in range(head):
+            state[j] = gelu(heads[head + j] + state[j])
+        m = draw_one(state, net.energy, net.energy_bias, normal[NOISE * k + 2], normal[NOISE * k + 3])
+        past[1] = m if found >= ONE else ZERO
+        nu[k] = found
+        e[k] = found * exp(min(max(m, _f(-12)), _f(12))) * mean_mev[k] if found >= ONE else ZERO
+        points, share = points + found, share + e[k] / e_total
+        points_expected, share_expected = points_expected + count[k], share_expected + count[k] * mean_mev[k] / energy_total
+    return nu, e
+
+
+@compiled
+def whole_layers(nu: Array, e: Array, n_total: Number, e_total: Number) -> tuple[Array, Array]:
+    """`layer_tokens.decode_layers` of one shower."""
+    layers = nu.shape[0]
+    factor = (n_total + HALF * _f(layers)) / max(nu.sum(), _f(1e-6))
+    n, share = np.zeros(layers, np.int64), np.zeros(layers, np.float32)
+    for k in range(layers):
+        if e[k] > 0:
+            count = np.floor(nu[k] * factor)
+            n[k] = int(count)
+            share[k] = e[k] * count / max(nu[k], _f(1e-6))
+    scale = e_total / max(share.sum(), TINY)
+    return n, share * scale
+
+
+@compiled
+def draw_layers(told: Told, energy_mev: Number, normal: Array, totals: Totals, net: Walk) -> Any:
+    """One attempt at a shower: whether it is physical, scaled totals (D,), points and calibrated energies [MeV] of the layers.
+
+    Args:
+        told: of the shower.
+        energy_mev: of the particle.
+        normal: standard normal numbers, (D + 2 + NOISE L,).
+        totals: weights of the member that the last of the first D + 2 numbers chooses, see `totals.Totals.sample`.
+        net: weights.
+    """
+    layers, d = told.points.shape[0], totals.mean.shape[0]
+    scaled = draw_totals(told, normal, totals)
+    n, e = np.zeros(layers, np.int64), np.zeros(layers, np.float32)
+    of_points, of_energy = told.points.sum(), told.energy_mev.sum()
+    e_total = exp(scaled[0] * totals.std[0] + totals.mean[0]) * of_energy
+    n_total = e_total * exp(-scaled[1] * totals.std[1] - totals.mean[1]) * of_points / of_energy
+    if not (finite(scaled) and e_total < 10 * energy_mev and HALF <= n_total < _f(1e7)):
+        return False, scaled, n, e
+    count, mean, expected = np.empty(layers, np.float32), np.empty(layers, np.float32), np.empty((layers, 2), np.float32)
+    of_mean = e_total / n_total * of_points / of_energy
+    for k in range(layers):
+        count[k] = n_total * told.points[k] / of_points
+        mean[k] = told.energy_mev[k] / max(told.points[k], TINY) * of_mean
+        expected[k, 0], expected[k, 1] = log(count[k] + OFFSET) / THREE, log(mean[k])
+    shared = with_totals(told.shower, scaled)
+    nu, raw = walk(beside(told.layer, expected), shared, count, mean, e_total, normal[d + 2 :], net)
+    n, e = whole_layers(nu, raw, n_total, e_total)
+    visible = ZERO
+    for k in range(layers):
+        visible += e[k] / told.calibration[k]
+    return n.sum() >= 1 and finite(e) and visible < energy_mev, scaled, n, e
