@@ -155,6 +155,7 @@ def test_showers_lie_where_the_particles_entered(small_detector: Detector) -> No
     """The deposits are the model's own, moved to the entry point; the second event goes on with the third stream."""
     model = toy_model(small_detector)
     takeover = Takeover(model, small_detector, seed=9)
+    takeover.prepare()  # leaves no trace
     for x in (-20.0, 30.0):
         takeover.take(crossing(x=x))
     taken, points, owner = takeover.finish_event()

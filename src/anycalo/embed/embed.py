@@ -192,7 +192,9 @@ def _shoot(
 
     start = time.process_time()
     geant4.prepare()
-    tables = time.process_time() - start
+    if takeover is not None:
+        takeover.prepare()
+    prepared = time.process_time() - start
     start = time.process_time()
     geant4.shoot_events(primaries, [shower_seed(run.seed, event) for event in range(len(primaries))], collect)
     seconds = time.process_time() - start
@@ -206,7 +208,7 @@ def _shoot(
         "model_sha256": None if takeover is None else takeover.model.digest(),
         "incident": "stands for the event: energy of all its particles, kind and direction of the first",
         "run": run.to_table(),
-        "processor_seconds": {"tables": tables, "events": seconds, "model": 0.0 if takeover is None else takeover.seconds},
+        "processor_seconds": {"start": prepared, "events": seconds, "model": 0.0 if takeover is None else takeover.seconds},
         "lost_outside_mev": 0.0 if takeover is None else takeover.lost_mev,
         "command": command,
         "anycalo_version": __version__,

@@ -43,6 +43,13 @@ class Takeover:
         self._made = 0
         self._waiting: list[Crossing] = []
 
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Make a shower for nothing: the first one waits for what later ones find done."""
+        domain = self.model.domain
+        first = Incident(domain.particles[0], energy_mev=domain.energy_mev[0])
+        self.model.sample(self.detector, first, Noise(self.seed, [0]))
+
     def take(self, crossing: Crossing) -> bool:
         """Whether the particle is the model's from here on: kind, energy and angle inside its domain."""
         domain = self.model.domain
