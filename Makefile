@@ -6,6 +6,7 @@
 # make shipped   the shipped models and reference showers again, from nothing: Geant4's tables and four hours of two cores
 # make results   the figures of docs/results.md on caloclouds-ild again, from what `make shipped` left in data/
 # make zero-shot the figures of docs/results.md on anycalo-base in detectors that it never saw
+# make gaam   the tables of docs/results-gaam.md; another point-cloud model in them: make gaam BASE=runs/my-model
 #
 # Everything is installed once, into .venv. Choose another Python with PYTHON=python3.12, and another build of
 # PyTorch with TORCH='torch==2.13.0 --index-url ...' (any arguments of pip install).
@@ -17,7 +18,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.anycalo
 SHELL = /bin/bash
 
-.PHONY: demo test lint bench docs shipped results zero-shot install
+.PHONY: demo test lint bench docs shipped results zero-shot gaam install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -100,3 +101,23 @@ zero-shot: data/ild-photons-test.h5
 	done
 	$(BIN)/python benchmarks/zero_shot.py anycalo-base \
 		$(foreach entry,$(HELD_OUT),data/$(firstword $(subst /, ,$(entry)))-test.h5) data/ild-photons-test.h5 --out runs/zero-shot
+
+# Cell-wise models, and point-cloud models projected onto the same cells. What is trained already is not trained again,
+# but for the fine-tuned base.
+BASE = anycalo-base
+GAAM = runs/gaam
+POINTS = --energy 65GeV -n 400 --seed 1 --threads 1 --overwrite --out
+
+data/atlas-65gev.h5: | $(INSTALLED)
+	$(BIN)/anycalo simulate atlas-like --energy 65GeV -n 800 --seed 6501 --merge 0.5mm --cut 0.7mm --out $@
+
+gaam: data/atlas-65gev.h5
+	$(BIN)/python benchmarks/gaam.py $< --out $(GAAM) --only-divide
+	rm -rf $(GAAM)/fine-tuned
+	$(BIN)/anycalo finetune $(BASE) --data $(GAAM)/training.h5 --method full --out $(GAAM)/fine-tuned --threads 1
+	$(BIN)/anycalo train caloclouds --data $(GAAM)/training.h5 --out $(GAAM)/caloclouds --threads 1
+	$(BIN)/anycalo generate $(BASE) --detector atlas-like $(POINTS) $(GAAM)/base.h5
+	$(BIN)/anycalo generate $(GAAM)/fine-tuned --detector atlas-like $(POINTS) $(GAAM)/fine-tuned.h5
+	$(BIN)/anycalo generate $(GAAM)/caloclouds $(POINTS) $(GAAM)/caloclouds.h5
+	$(BIN)/python benchmarks/gaam.py $< --out $(GAAM) \
+		$(foreach name,base fine-tuned caloclouds,--with $(name)=$(GAAM)/$(name).h5)

@@ -6,12 +6,16 @@
 Divides Geant4 showers of `atlas-like` into training, validation and test showers (70/10/20), trains the geometry-aware
 model and its unaware twin, generates with both in every segmentation and compares with the test showers, beside
 floors from independent Geant4 showers. What is finished is kept: the same command goes on from there. Other models
-enter the same tables with `--with NAME=FILE`, a shower file made in the same layers, whatever its cells:
+enter the same tables with `--with NAME=FILE`, a shower file made in the same layers, whatever its cells; what they
+are trained on is written first, so that they see the same showers and no others:
 
-    anycalo generate MODEL atlas-like --energy 65GeV -n 640 --out runs/points.h5
-    python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --with points=runs/points.h5
+    python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --only-divide
+    anycalo train caloclouds --data runs/gaam/training.h5 --out runs/gaam/caloclouds
+    anycalo generate runs/gaam/caloclouds --energy 65GeV -n 400 --out runs/gaam/caloclouds.h5
+    python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --with caloclouds=runs/gaam/caloclouds.h5
 
-Tables go to standard output and OUT/tables.md, every number to OUT/results.json, images to OUT/images.png.
+`make gaam` does all of it, with three point-cloud models. Tables go to standard output and OUT/tables.md, every number to
+OUT/results.json, images to OUT/images.png, the distances in floors to OUT/floors.svg.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from matplotlib.colors import LogNorm
 from anycalo.errors import DomainWarning
 from anycalo.evaluate.segmentations import SegmentationResult, average_image, compare_in
 from anycalo.generate import generate
-from anycalo.geometry import Detector
+from anycalo.geometry import Detector, Edges
 from anycalo.models import Domain, Model, Noise
 from anycalo.models.gaam import Gaam
 from anycalo.models.segmentation import segment
@@ -64,25 +68,25 @@ def trained(recipe: Recipe, aware: bool, showers: Showers, out: Path) -> Model:
     return model
 
 
-def generated(model: Model, name: str, grids: Sequence[str], n: int, out: Path) -> Showers:
-    """Showers of 65 GeV in one segmentation, made or read again."""
-    path = out / f"{name}-{'-'.join(grids)}.h5"
+def generated(model: Model, name: str, grids: Sequence[str], incident: Incident, out: Path) -> Showers:
+    """Showers in one segmentation, made or read again."""
+    path = out / f"{name}-{'-'.join(grids)}-{len(incident)}.h5"
     if not path.exists():
         detector = segment(Detector.load("atlas-like"), grids)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DomainWarning)  # segmentations that were not trained on are the subject
-            generate(model, detector, Incident("gamma", energy_mev=65_000.0, n=n), seed=1, batch_size=400).write(path)
+            generate(model, detector, incident, seed=1, batch_size=400).write(path)
     return Showers.open(path)
 
 
 def measured(
-    out: Path, truth: Showers, reference: Showers, models: Mapping[str, Model], files: Mapping[str, Showers], n: int
+    out: Path, truth: Showers, reference: Showers, models: Mapping[str, Model], files: Mapping[str, Showers], incident: Incident
 ) -> list[tuple[str, SegmentationResult]]:
     """Every distance, (role, result) in the order of the segmentations."""
     results: list[tuple[str, SegmentationResult]] = []
     for role, grids in SEGMENTATIONS:
         detector = segment(Detector.load("atlas-like"), grids)
-        samples = {name: generated(model, name, grids, n, out) for name, model in models.items()} | dict(files)
+        samples = {name: generated(model, name, grids, incident, out) for name, model in models.items()} | dict(files)
         results += [(role, r) for r in compare_in(" ".join(grids), detector, truth, reference, samples)]
         print(f"{role} {' '.join(grids)}: compared", flush=True)
     return results
@@ -131,6 +135,46 @@ def summary(results: Sequence[tuple[str, SegmentationResult]], names: Sequence[s
     return "\n".join(rows)
 
 
+def unseen(results: Sequence[tuple[str, SegmentationResult]], names: Sequence[str]) -> str:
+    """Markdown: of every segmentation that was not trained in, the mean distance of means and widths in floors."""
+    rows = ["| middle layer | means or widths | " + " | ".join(f"{s}, floors" for s in names) + " | nearest |"]
+    rows.append("|---|---|" + "---|" * (len(names) + 1))
+    for grid, role in UNSEEN.items():
+        for kind in ("mean", "width"):
+            ratio = ratios(results, grid, [f"{kind}_eta", f"{kind}_phi"], names)
+            cells = " | ".join(f"{ratio[s]:.1f}" for s in names)
+            rows.append(f"| {grid}, {role} | {kind}s | {cells} | {min(ratio, key=ratio.__getitem__)} |")
+    return "\n".join(rows)
+
+
+def ratios(
+    results: Sequence[tuple[str, SegmentationResult]], grid: str, observables: Sequence[str], names: Sequence[str]
+) -> dict[str, float]:
+    """By sample: the mean distance in floors of some observables of the middle layer in one segmentation."""
+    here = [r for _, r in results if r.layer == 1 and r.segmentation.split()[1] == grid and r.observable in observables]
+    return {name: float(np.mean([r.ratio for r in here if r.sample == name])) for name in names}
+
+
+def chart(path: Path, results: Sequence[tuple[str, SegmentationResult]], names: Sequence[str]) -> None:
+    """Distance in floors of the middle layer's means and widths, segmentation by segmentation."""
+    mpl.use("Agg")
+    mpl.rcParams.update({"svg.hashsalt": "anycalo", "svg.fonttype": "none"})  # the same figure is the same file
+    grids = [*MIDDLE, *UNSEEN]
+    figure, axes = plt.subplots(2, 1, figsize=(8, 5), sharex=True)
+    for ax, kind in zip(axes, ("mean", "width"), strict=True):
+        for k, name in enumerate(names):
+            height = [ratios(results, grid, [f"{kind}_eta", f"{kind}_phi"], [name])[name] for grid in grids]
+            ax.bar(np.arange(len(grids)) + (k - (len(names) - 1) / 2) * 0.8 / len(names), height, 0.8 / len(names), label=name)
+        ax.axhline(1.0, color="black", linewidth=0.8)
+        ax.set(yscale="log", ylabel=f"{kind}s: W1 in floors")
+        ax.axvline(len(MIDDLE) - 0.5, color="grey", linewidth=0.8, linestyle=":")
+    axes[0].legend(ncols=len(names), fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes[1].set_xticks(range(len(grids)), [f"{g}\n{UNSEEN.get(g, 'trained')}" for g in grids], fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
 def clock(model: Model, grids: Sequence[str] = ("192x48", "48x24"), batch: int = 100) -> None:
     """Print the time of processor that the inner layer of one shower takes."""
     incident = Incident("gamma", energy_mev=65_000.0, n=batch)
@@ -148,29 +192,28 @@ def clock(model: Model, grids: Sequence[str] = ("192x48", "48x24"), batch: int =
 
 
 def draw(path: Path, truth: Showers, samples: Mapping[str, Mapping[str, Showers]], grids: Sequence[str]) -> None:
-    """Average images and single showers of the middle layer."""
+    """Average images and single showers of the middle layer, its middle 240 mm."""
     mpl.use("Agg")
     names = ["Geant4", *samples]
-    figure, axes = plt.subplots(len(grids) * 2, len(names), figsize=(2.6 * len(names), 5.2 * len(grids)), squeeze=False)
+    figure, axes = plt.subplots(len(grids) * 2, len(names), figsize=(1.6 * len(names), 3.5 * len(grids)), squeeze=False)
     for g, grid in enumerate(grids):
         detector = segment(Detector.load("atlas-like"), ("48x24", grid, "24x24"))
         edges = detector.layers[1].readout
+        if not isinstance(edges, Edges):
+            raise TypeError("the grids of `segment` have edges")
+        x, y = np.array(edges.x_edges_mm), np.array(edges.y_edges_mm)
         for c, name in enumerate(names):
-            cells = read_out(truth if name == "Geant4" else samples[name][grid], detector)
-            shape = len(edges.y_edges_mm) - 1, len(edges.x_edges_mm) - 1
-            first = dataclasses.replace(
-                cells,
-                n_showers=1,
-                **{k: getattr(cells, k)[cells.shower == 0] for k in ("shower", "layer", "cell", "x_mm", "y_mm", "energy_mev")},
-            )
-            for r, (title, image) in enumerate((("average", cells), ("one shower", first))):
+            showers = truth if name == "Geant4" else samples[name][grid]
+            for r, (title, shown) in enumerate((("mean", showers), ("one shower", showers[:1]))):
                 ax = axes[2 * g + r, c]
-                values = average_image(image, 1, shape[0] * shape[1]).reshape(shape)
-                ax.pcolormesh(edges.x_edges_mm, edges.y_edges_mm, values, norm=LogNorm(1e-2, 3e3), cmap="viridis")
-                ax.set(aspect="equal", title=f"{name}, {grid}, {title}", xticks=[], yticks=[])
-                ax.title.set_fontsize(7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+                values = average_image(read_out(shown, detector), 1, (len(x) - 1) * (len(y) - 1))
+                per_area = values.reshape(len(y) - 1, len(x) - 1) / np.outer(np.diff(y), np.diff(x))
+                ax.pcolormesh(x, y, per_area, norm=LogNorm(1e-4, 30), cmap="viridis", rasterized=True)
+                ax.set(aspect="equal", xlim=(-120, 120), ylim=(-120, 120), xticks=[], yticks=[], facecolor="0.93")
+                ax.set_title(f"{name}, {title}", fontsize=7)
+            axes[2 * g, 0].set_ylabel(grid, fontsize=8)
+    figure.tight_layout(pad=0.4)
+    figure.savefig(path, dpi=90)
     plt.close(figure)
 
 
@@ -188,6 +231,8 @@ def page(results: Sequence[tuple[str, SegmentationResult]], names: Sequence[str]
 Mean distance in floors (1 for a perfect model), and the mean distance of the aware model relative to its twin's.
 
 {summary(results, names)}
+
+{unseen(results, names)}
 
 ## Every distance
 
@@ -209,6 +254,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gaam"))
     parser.add_argument("--steps", type=float, default=1.0, help="factor on the steps of the recipe")
     parser.add_argument("--n", type=int, default=400, help="showers to generate in each segmentation")
+    parser.add_argument("--only-divide", action="store_true", help="write OUT/training.h5 and stop")
     parser.add_argument("--with", dest="files", action="append", default=[], metavar="NAME=FILE")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -226,12 +272,17 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     training, truth = Showers.open(arguments.file).split([0.8, 0.2], 1)
+    if not (out / "training.h5").exists():
+        training.write(out / "training.h5")
     print(f"{len(training)} showers to train and validate with, {len(truth)} to test with", flush=True)
+    if arguments.only_divide:
+        return
     stages = {name: replace(stage, steps=round(arguments.steps * stage.steps)) for name, stage in recipe.stages.items()}
     recipe = replace(recipe, stages=stages)
     models = {name: trained(recipe, name == "aware", training, out) for name in ("aware", "unaware")}
     files = {name: Showers.open(path) for name, path in (item.split("=", 1) for item in arguments.files)}
-    results = measured(out, truth, training, models, files, arguments.n)
+    incident = Incident("gamma", energy_mev=np.resize(truth.incident.energy_mev, arguments.n))
+    results = measured(out, truth, training, models, files, incident)
     rows = [{"role": role, **dataclasses.asdict(r), "ratio": r.ratio if r.floor > 0 else None} for role, r in results]
     (out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
     data = models["aware"].card["data"]
@@ -243,10 +294,11 @@ def main() -> None:
     print("\n" + page(results, [*models, *files], counts))
     clock(models["aware"])
     made = {
-        name: {grid: generated(model, name, ("48x24", grid, "24x24"), arguments.n, out) for grid in SHOWN}
+        name: {grid: generated(model, name, ("48x24", grid, "24x24"), incident, out) for grid in SHOWN}
         for name, model in models.items()
     } | {name: dict.fromkeys(SHOWN, showers) for name, showers in files.items()}
     draw(out / "images.png", truth, made, SHOWN)
+    chart(out / "floors.svg", results, [*models, *files])
 
 
 if __name__ == "__main__":

@@ -40,29 +40,49 @@ TRAINING, TEST = ROOT / "data/ild-photons-train.h5", ROOT / "data/ild-photons-te
 RUNS, MEASURED, PAGE = ROOT / "runs/one-step", ROOT / "runs/one-step/measured.json", ROOT / "docs/results-one-step.md"
 TEACHER = "caloclouds-ild"
 
-SHORT = StageRecipe(steps=1500, batch_size=2048, learning_rate=2e-3, ema_decay=0.995, validate_every=500, validation_batch=8192)
-TRAJECTORY = StageRecipe(
-    steps=4000, batch_size=4096, learning_rate=2e-3, ema_decay=0.998, validate_every=500, validation_batch=8192
-)
-START = StageRecipe(steps=400, batch_size=2048, learning_rate=5e-3, ema_decay=0.95, validate_every=200, validation_batch=8192)
-MIXTURE = StartConfig()
+def stage(steps: int, **changes: Any) -> StageRecipe:
+    """A stage of this benchmark."""
+    usual = StageRecipe(
+        steps=steps, batch_size=2048, learning_rate=2e-3, ema_decay=0.998, validate_every=500, validation_batch=8192
+    )
+    return dataclasses.replace(usual, **changes)
 
+
+MIXTURE = StartConfig()
+START = stage(800, learning_rate=5e-3, ema_decay=0.95, validate_every=200)
+PUBLISHED = MeanFlowConfig(different=0.25, times="log-normal", power=1.0, velocity="conditional", teacher_start=False)
+
+# Numbers of steps are such that each takes about five minutes of one core.
 METHODS: dict[str, tuple[dict[str, Any], dict[str, StageRecipe]]] = {
     "trajectory": (
         {"distill": DistillConfig(method="trajectory"), "sampler": "consistency", "steps": 1},
-        {"distill": TRAJECTORY},
+        {"distill": stage(4000, batch_size=4096)},
     ),
-    "consistency": ({"distill": DistillConfig()}, {"distill": SHORT}),
-    "mean-flow": ({"mean_flow": MeanFlowConfig()}, {"mean-flow": SHORT}),
-    "mean-flow-improved": ({"mean_flow": MeanFlowConfig(velocity="predicted")}, {"mean-flow": SHORT}),
+    "consistency": ({"distill": DistillConfig()}, {"distill": stage(8000)}),
+    "flow-matching": (
+        {"mean_flow": MeanFlowConfig(different=0.0, velocity="conditional", teacher_start=False)},
+        {"mean-flow": stage(12_000, learning_rate=4e-3)},
+    ),
+    "mean-flow-data": ({"mean_flow": PUBLISHED}, {"mean-flow": stage(6000)}),
+    "mean-flow": ({"mean_flow": MeanFlowConfig()}, {"mean-flow": stage(5000)}),
     "mean-flow-start": (
         {"mean_flow": MeanFlowConfig(velocity="predicted", start=MIXTURE)},
-        {"start": START, "mean-flow": SHORT},
+        {"start": START, "mean-flow": stage(5000)},
     ),
     "mean-flow-start-physics": (
         {"mean_flow": MeanFlowConfig(velocity="predicted", start=MIXTURE, physics_weight=0.1)},
-        {"start": START, "mean-flow": SHORT},
+        {"start": START, "mean-flow": stage(2500)},
     ),
+}
+WORDS = {
+    "teacher": "teacher",
+    "trajectory": "student of whole trajectories (shipped)",
+    "consistency": "consistency distillation, 18 levels",
+    "flow-matching": "flow matching from data",
+    "mean-flow-data": "MeanFlow from data, as published",
+    "mean-flow": "MeanFlow along the teacher's velocity",
+    "mean-flow-start": "MeanFlow with a learned start",
+    "mean-flow-start-physics": "the same with the physics loss",
 }
 SPREADS = ("response", "occupancy", "cog_x", "cog_z", "width_x", "width_z")
 """Observables whose spread between showers, and correlations, a loss on observables might take away."""
@@ -86,13 +106,23 @@ def train_method(method: str) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             model = CaloClouds(recipe.model, teacher.domain)
-        known = teacher.state_dict()
+        known = {k: v for k, v in teacher.state_dict().items() if not k.startswith("consistency.")}
         tensors = {name: known.get(name, tensor) for name, tensor in model.state_dict().items()}
         claim(out, {"recipe": recipe.to_table(), "recipe_sha256": recipe.digest(), "data_sha256": data_digest(showers)})
         losses = {name: teacher.card["metrics"][f"{name}_loss"] for name in ("flow", "denoiser")}
         write_state(out, State(stage=2, losses=losses, tensors={f"model/{k}": v for k, v in tensors.items()}))
-    model = train(recipe, showers, out, device="cpu", threads=1)
-    print(method, f"{model.card['training_seconds'] / 60:.1f} minutes", flush=True)
+    cost, began = out / "cost.json", None
+    before = json.loads(cost.read_text())["core_minutes"] if cost.is_file() else 0.0
+
+    def count(done: int, total: int) -> None:
+        """Processor time from the first step on, kept about as often as the checkpoint is written."""
+        nonlocal began
+        began = time.process_time() if began is None else began
+        if done % 200 == 0 or done == total:
+            cost.write_text(json.dumps({"core_minutes": before + (time.process_time() - began) / 60}))
+
+    train(recipe, showers, out, device="cpu", threads=1, progress=count)
+    print(method, cost.read_text(), flush=True)
 
 
 def shipped() -> CaloClouds:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from anycalo.generate import generate
 from anycalo.geometry import Detector, presets
-from anycalo.models import load_model
+from anycalo.models import CaloClouds, load_model
 from anycalo.showers import Beam, Incident, ShowerFile, Showers
 from anycalo.showers.samples import locate
 
@@ -59,6 +60,32 @@ def test_the_model_agrees_with_the_reference_in_response_and_depth() -> None:
         error = np.sqrt((a.var() + b.var()) / len(a))
         assert abs(a.mean() - b.mean()) < 4 * error
         assert abs(shifted.mean() - b.mean()) > 4 * error
+
+
+def test_the_model_takes_one_evaluation_a_point_and_holds_its_teacher() -> None:
+    """Its teacher takes 19; both draw the same layers, and points of the same energies on average."""
+    model = load_model("caloclouds-ild")
+    assert isinstance(model, CaloClouds)
+    assert model.consistency is not None
+    incident = Incident("gamma", energy_mev=20e3, n=20)
+    asked = {"student": 0, "teacher": 0}
+    for name, network in (("student", model.consistency.student), ("teacher", model.denoiser)):
+
+        def count(module: torch.nn.Module, given: tuple[torch.Tensor, ...], name: str = name) -> None:
+            asked[name] += len(given[0])
+
+        network.register_forward_pre_hook(count)
+    fast = generate(model, model.domain.detector, incident, seed=1)
+    points = len(fast.x_mm)
+    assert asked == {"student": points, "teacher": 0}
+    teacher = model.with_sampler("heun-angle", 10)
+    slow = generate(teacher, model.domain.detector, incident, seed=1)
+    assert asked == {"student": points, "teacher": 19 * points}
+    np.testing.assert_array_equal(fast.layer, slow.layer)
+    np.testing.assert_allclose(fast.layer_energy_mev(), slow.layer_energy_mev(), rtol=1e-4, atol=1e-6)
+    # From the same noise a student lands near its teacher; another seed is the must-fail twin.
+    other = np.random.default_rng(1).permutation(slow.x_mm)
+    assert np.median(np.abs(fast.x_mm - slow.x_mm)) < 0.2 * np.median(np.abs(fast.x_mm - other))
 
 
 BASE = MODEL.parent / "anycalo-base"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
-from embed_toys import toy_model
+from embed_toys import as_shower, assert_alike, imported, of_showers, summary, toy_model, voxels
 
 from anycalo.embed import DdmlLayout, OnnxModel, export, open_model
 from anycalo.embed.halves import sample_halves, take_apart
@@ -42,37 +40,6 @@ def python_showers(model: CaloClouds, small_detector: Detector) -> Showers:
     angle = math.radians(THETA_DEG)
     incident = Incident(energy_mev=1000 * GEV, direction=(0.0, math.sin(angle), math.cos(angle)), n=2 * N)
     return generate(model, small_detector, incident, seed=5)
-
-
-def summary(energy: np.ndarray, count: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.stack([energy, count, y], axis=1)
-
-
-def of_showers(showers: Showers) -> np.ndarray:
-    """Energy, points and centre in y of each shower, (B, 3)."""
-    total = showers.visible_mev()
-    y = np.bincount(showers.shower, weights=showers.energy_mev * showers.y_mm, minlength=len(showers)) / total
-    return summary(total, showers.counts, y)
-
-
-def assert_alike(found: np.ndarray, expected: np.ndarray) -> None:
-    """Means within 4.5 standard errors and spreads within 40 %: false alarms once in 10,000 runs, seeds being fixed.
-
-    The must-fail twin: shifted by half a spread, the means differ.
-    """
-    error = np.sqrt(found.var(0) / len(found) + expected.var(0) / len(expected))
-    assert (np.abs(found.mean(0) - expected.mean(0)) < 4.5 * error).all()
-    assert (np.abs(found.mean(0) + 0.5 * found.std(0) - expected.mean(0)) > 4.5 * error).all()
-    assert (np.abs(np.log(found.std(0) / expected.std(0))) < 0.4).all()
-
-
-def as_shower(layout: DdmlLayout, numbers: np.ndarray) -> tuple[float, float, float]:
-    counts, points = layout.unpack(numbers)
-    assert (np.bincount(points[:, 2].astype(int), minlength=layout.layers) == counts).all()
-    assert (points[:, 3] > 0).all()
-    end = layout.layers * layout.count_stride + points.size
-    assert not numbers[end:].any()
-    return points[:, 3].sum(), len(points), np.average(points[:, 1], weights=points[:, 3])
 
 
 @pytest.mark.parametrize("depth", ["conditioned", "generated"])
@@ -124,15 +91,6 @@ def test_torchscript_for_ddml(
             loaded(*[torch.tensor([[v]]) for v in wrong])
 
 
-def imported(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_python_for_ddml(
     model: CaloClouds, small_detector: Detector, python_showers: Showers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,19 +133,6 @@ def test_onnx_makes_the_same_showers(model: CaloClouds, small_detector: Detector
         OnnxModel(path)
 
 
-def voxels(showers: Showers) -> np.ndarray:
-    """The mesh of Par04, filled in numpy from showers in the x-z plane: (B, 9, 16, 45) in GeV."""
-    (dx, _, dz), d = showers.incident.direction[0].astype(float), showers.detector
-    z = d.layer_z_mm[showers.layer]
-    u, v, w = dx * z - dz * showers.x_mm, -showers.y_mm, dx * showers.x_mm + dz * z
-    i, k = np.floor(np.hypot(u, v) / 4.65).astype(int), np.floor(w / 3.4).astype(int)
-    j = np.floor((np.arctan2(v, u) + np.pi) / (2 * np.pi) * 16).astype(int) % 16
-    mesh = np.zeros((len(showers), 9, 16, 45))
-    inside = (i < 9) & (k >= 0) & (k < 45)
-    np.add.at(mesh, (showers.shower[inside], i[inside], j[inside], k[inside]), showers.energy_mev[inside] / 1000)
-    return mesh
-
-
 @pytest.mark.slow
 def test_onnx_for_par04(model: CaloClouds, small_detector: Detector, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -216,7 +161,7 @@ def test_onnx_for_par04(model: CaloClouds, small_detector: Detector, tmp_path: P
 
 def test_a_point_lands_in_its_cell_of_par04(model: CaloClouds, small_detector: Detector) -> None:
     """Deposits of the halves, put into the mesh by the module and by numpy, from the same random numbers."""
-    request = ExportRequest.of(model, small_detector)
+    request = ExportRequest.of(model)
     mesh = Par04Mesh(take_apart(model, small_detector), request, 600)
     torch.manual_seed(3)
     found = mesh(torch.tensor([[GEV, 0.0, math.pi / 2 - 0.2, 1, 0, 0, 0, 0]]))[0].numpy().reshape(9, 16, 45)

@@ -8,7 +8,16 @@ from scipy.stats import binomtest
 
 from anycalo.errors import EvaluationError
 from anycalo.evaluate.clue import OUTLIER, ClueSettings, clue
-from anycalo.evaluate.separation import PairSettings, clopper_pearson, find_both, overlay, project, separate
+from anycalo.evaluate.separation import (
+    PairSettings,
+    Separation,
+    both_found,
+    clopper_pearson,
+    find_both,
+    overlay,
+    project,
+    separate,
+)
 from anycalo.readout import read_out
 from anycalo.showers import Incident, Showers
 
@@ -63,6 +72,30 @@ def test_a_pair_keeps_every_point_of_both(toy) -> None:
     np.testing.assert_array_equal(both[1].layer, np.concatenate([showers[5].layer, showers[2].layer]))
     np.testing.assert_allclose(both.visible_mev()[0], one.visible_mev()[0] + other.visible_mev()[0], rtol=1e-6)
     assert both.incident.energy_mev[0] == pytest.approx(one.incident.energy_mev[0] + other.incident.energy_mev[0])
+
+
+def test_a_pair_is_found_wherever_its_middle_lies(toy) -> None:
+    """Moved by whole cells, pairs are found as before; with the wrong middle the two photons lie on one side of it."""
+    showers = toy(20, 1)
+    half = np.tile([[20.0, 0.0]], (10, 1))
+    pairs = overlay(showers, np.arange(10), np.arange(10, 20), half)
+    found = both_found(pairs, half, QUICK)
+    assert found.any()
+    pairs.x_mm = pairs.x_mm + 40.0  # eight cells
+    np.testing.assert_array_equal(both_found(pairs, half, QUICK, middle_mm=np.tile([[40.0, 0.0]], (10, 1))), found)
+    assert not both_found(pairs, half, QUICK).any()
+
+
+def test_efficiencies_follow_from_distances_and_what_was_found() -> None:
+    distance = np.array([5.0, 15, 15, 25, 35, 35])
+    found = np.array([False, False, True, True, True, True])
+    settings = PairSettings(n_pairs=6, n_bins=4, max_distance_mm=40)
+    same = Separation.of((distance, found), (distance, found), settings, provenance={})
+    assert same.n_truth.tolist() == [1, 2, 1, 2]
+    assert same.efficiency("truth")[0].tolist() == [0, 0.5, 1, 1]
+    assert same.half_mm("fast") == pytest.approx(15)
+    assert same.chi2 == 0
+    assert Separation.of((distance, found), (distance, ~found), settings, provenance={}).p_value < 0.2
 
 
 def test_cells_are_projected_along_the_particle(toy) -> None:

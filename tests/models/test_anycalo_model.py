@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from anycalo.errors import ModelError
+from anycalo.geometry import Detector
 from anycalo.models import Domain, Noise, load_model, parameter_count
 from anycalo.models.anycalo import AnyCalo, AnyCaloConfig, layer_mip_mev
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, Prepared, _lateral, prepare
@@ -18,10 +19,12 @@ from anycalo.models.layer_tokens import decode_totals
 from anycalo.models.model import axis_slopes
 from anycalo.models.point_flow import PointFlowConfig
 from anycalo.models.recurrent import RecurrentConfig
+from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import TotalsConfig
 from anycalo.models.universal import Geometry, particle_table
 from anycalo.showers import Incident, Showers
 from anycalo.train import Recipe
+from anycaloreference import draw_totals
 from toyshowers import toy_showers
 from toyzoo import stack, toy_zoo
 
@@ -51,7 +54,7 @@ def model(zoo_showers: list[Showers]) -> AnyCalo:
 
 
 @pytest.fixture(scope="module")
-def unseen_detector() -> object:
+def unseen_detector() -> Detector:
     """Thirteen layers, more than any detector of the zoo has."""
     return stack(13, 3.0, absorber="G4_Pb", sensor_mm=0.4, name="unseen", field_tesla=1.0)
 
@@ -91,22 +94,20 @@ def test_a_few_steps_lower_every_loss(zoo_showers: list[Showers], coordinates: s
         assert torch.isfinite(held_out), stage.name
 
 
-def test_counts_and_energies_are_what_was_drawn(model: AnyCalo, unseen_detector: object) -> None:
+def test_energies_and_places_are_what_was_drawn(model: AnyCalo, unseen_detector: Detector) -> None:
     incident = some(25)
-    showers = model.sample(unseen_detector, incident, Noise(3, range(25)))  # type: ignore[arg-type]
+    showers = model.sample(unseen_detector, incident, Noise(3, range(25)))
     assert showers.detector.n_layers == 13
-    told = model.coordinates.told(Geometry([showers.detector]), torch.zeros(25, dtype=torch.long), particle_table(incident))
+    assert showers.provenance == {"draws": 25, "draws_rejected": 0}
+    told = model.coordinates.told(Geometry([unseen_detector]), torch.zeros(25, dtype=torch.long), particle_table(incident))
     with torch.no_grad():
-        totals, n, e, rejected = model._sample_layers(told, incident, Noise(3, range(25)))
+        totals = draw_totals(model.totals, told, Noise(3, range(25)).normal(OF_TOTALS))
     n_total, e_total = decode_totals(told, totals)
     calibrated = showers.layer_energy_mev() * told.calibration.numpy()
     np.testing.assert_allclose(calibrated.sum(axis=1), e_total, rtol=1e-4)
-    np.testing.assert_array_equal(showers.layer_counts(), n)
-    np.testing.assert_allclose(calibrated, e, rtol=1e-4, atol=1e-6)
     # Rounding, and layers that were drawn all but empty.
     assert (np.abs(showers.counts - n_total.numpy()) <= 13).all()
     assert (showers.energy_mev > 0).all()
-    assert showers.provenance == {"draws": 25 + rejected, "draws_rejected": rejected}
     # The centre that was drawn, across the axis and in Moliere radii, is that of the points.
     moments, _ = _lateral(model, showers)
     torch.testing.assert_close(moments[:, :2], totals[:, 2:4], rtol=0, atol=0.02)
@@ -127,41 +128,30 @@ def test_showers_follow_the_axis(model: AnyCalo) -> None:
     assert np.median(made.x_mm[far]) > 0.7 * np.median(shift[far])
 
 
-def test_a_shower_does_not_depend_on_its_batch(model: AnyCalo, unseen_detector: object) -> None:
-    incident = some(12)
-    together = model.sample(unseen_detector, incident, Noise(5, range(12)))  # type: ignore[arg-type]
-    alone = model.sample(unseen_detector, incident[7:8], Noise(5, [7]))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(alone.layer, together[7].layer)
-    np.testing.assert_allclose(alone.energy_mev, together[7].energy_mev, rtol=2e-3)
-    np.testing.assert_allclose(alone.x_mm, together[7].x_mm, rtol=1e-2, atol=2e-2)
-    other = model.sample(unseen_detector, incident[7:8], Noise(6, [7]))  # type: ignore[arg-type]
-    assert len(other.x_mm) != len(alone.x_mm) or not np.allclose(other.x_mm, alone.x_mm)
-
-
 def test_the_name_of_a_detector_does_not_matter(model: AnyCalo) -> None:
     one, two = (model.sample(stack(7, 4.0, name=name), some(4), Noise(1, range(4))) for name in ("one", "two"))
     np.testing.assert_array_equal(one.x_mm, two.x_mm)
     np.testing.assert_array_equal(one.energy_mev, two.energy_mev)
 
 
-def test_unphysical_draws_are_made_again(model: AnyCalo, unseen_detector: object) -> None:
+def test_unphysical_draws_are_made_again(model: AnyCalo, unseen_detector: Detector) -> None:
     wild = copy.deepcopy(model)
     n = 20
     incident = Incident("gamma", energy_mev=2e3, n=n)
     noise = lambda: Noise(1, range(n))  # noqa: E731
-    quiet = model.sample(unseen_detector, incident, noise())  # type: ignore[arg-type]
+    quiet = model.sample(unseen_detector, incident, noise())
     # Half of the draws see more than there is.
     fraction = np.median(quiet.visible_mev() / incident.energy_mev)
     with torch.no_grad():
         wild.totals.mean[0] -= float(np.log(fraction))
-    showers = wild.sample(unseen_detector, incident, noise())  # type: ignore[arg-type]
+    showers = wild.sample(unseen_detector, incident, noise())
     assert (showers.visible_mev() <= incident.energy_mev * (1 + 1e-5)).all()
     assert 3 < showers.provenance["draws_rejected"] < 10 * n
     assert showers.provenance["draws"] == n + showers.provenance["draws_rejected"]
     with torch.no_grad():
         wild.totals.mean[0] += 100.0
-    with pytest.raises(ModelError, match=r"no physical shower in 50 draws for 2 of 2 particles, one of 2000 MeV\."):
-        wild.sample(unseen_detector, incident[:2], Noise(1, range(2)))  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"no physical shower in 50 draws for a particle of 2000 MeV\."):
+        wild.sample(unseen_detector, incident[:2], Noise(1, range(2)))
 
 
 def test_saved_and_loaded_is_identical(model: AnyCalo, tmp_path: Path) -> None:

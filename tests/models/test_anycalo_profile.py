@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from anycalo.models import layer_kernels
 from anycalo.models.profile import bent, directions, measure
 
 LAYERS = 30
@@ -87,3 +89,18 @@ def test_a_depth_that_no_shower_has_stays_finite() -> None:
     torch.testing.assert_close((padded * factors).sum(1), padded.sum(1))
     single = torch.ones(1, 1).double()
     assert torch.equal(bent(directions(single, single), single, torch.tensor([[1.0, 1.0]]).double()), single)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_the_compiled_twin_bends_alike(seed: int) -> None:
+    """Also sparse profiles, and depths out of reach."""
+    rng = np.random.default_rng(seed)
+    depth, expected = toy(1)
+    phi = directions(depth, expected).float()
+    energy = rng.lognormal(0, 1, LAYERS) * expected[0].numpy() * (rng.random(LAYERS) < rng.choice([0.2, 1.0]))
+    energy = torch.from_numpy(energy).float()
+    wanted = torch.from_numpy(rng.normal(0, rng.choice([0.3, 3.0]), 2)).float()
+    found = layer_kernels.bent(phi[0].numpy(), energy.numpy(), *wanted.numpy())
+    other = bent(phi, energy[None], wanted[None])[0].numpy()
+    np.testing.assert_allclose(energy.numpy() * found, energy.numpy() * other, rtol=0.01, atol=1e-4)
+    assert (found[energy.numpy() == 0] == 1).all()

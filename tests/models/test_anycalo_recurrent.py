@@ -14,10 +14,12 @@ from scipy import stats
 from torch import Tensor
 
 from anycalo.errors import ModelError
-from anycalo.models.layer_tokens import OFFSET, Shares, encode_layers, progress_features
+from anycalo.models.engine import walk_weights
+from anycalo.models.layer_kernels import walk
+from anycalo.models.layer_tokens import OFFSET, Shares, encode_layers
 from anycalo.models.mixture import GaussianMixture
 from anycalo.models.profile import measure
-from anycalo.models.recurrent import NOISE, Progress, RecurrentConfig, RecurrentLayers
+from anycalo.models.recurrent import NOISE, RecurrentConfig, RecurrentLayers
 from anycalo.models.totals import QUANTITIES
 from anycalo.models.universal import Geometry, Told, UniversalCoordinates, particle_table
 from anycalo.showers import Beam
@@ -95,21 +97,6 @@ def test_padding_is_inert(model: RecurrentLayers) -> None:
     assert not torch.allclose(other, alone)
 
 
-def test_draws_ignore_padding(model: RecurrentLayers) -> None:
-    told = toy_told()
-    single, short = copy.deepcopy(model).float(), halved(told, LAYERS - 3)
-    padded = replace(halved(told, LAYERS), valid=torch.arange(LAYERS).expand(SHOWERS, -1) < LAYERS - 3)
-    padded.points[:, LAYERS - 3 :] = 0
-    padded.energy_mev[:, LAYERS - 3 :] = 0
-    z, totals = normal(SHOWERS, LAYERS, NOISE).float(), normal(SHOWERS, QUANTITIES, seed=9).float()
-    n_total, e_total = torch.full((SHOWERS,), 300.0), torch.full((SHOWERS,), 90.0)
-    drawn = []
-    for some, noise in ((short, z[:, : LAYERS - 3]), (padded, z)):
-        drawn.append(single.sample(some, totals, Shares.of(some, n_total, e_total, torch.zeros(SHOWERS, 2)), e_total, noise))
-    for one, two in zip(*drawn, strict=True):
-        torch.testing.assert_close(one, two[:, : LAYERS - 3], rtol=1e-4, atol=1e-4)
-
-
 def halved(told: Told, layers: int) -> Told:
     """The first layers, in float32."""
     parts = {
@@ -148,7 +135,7 @@ def test_draws_follow_the_conditionals_of_the_likelihood(model: RecurrentLayers)
     n_total, e_total = torch.full((showers,), 5e4), torch.full((showers,), 200.0)
     shares, totals = Shares.of(told, n_total, e_total, torch.zeros(showers, 2)), normal(showers, QUANTITIES, seed=9).float()
     single = copy.deepcopy(model).float()
-    nu, e = single.sample(told, totals, shares, e_total, normal(showers, LAYERS, NOISE).float())
+    nu, e = drawn(single, told, totals, shares, e_total, normal(showers, LAYERS * NOISE).float())
     a = (nu + OFFSET).log() - (shares.count + OFFSET).log()
     held = nu >= 1
     m = torch.where(held, (e / nu.clamp_min(1e-9)).clamp_min(1e-12).log() - shares.mean_mev.log(), 0.0)
@@ -178,6 +165,19 @@ def test_draws_follow_the_conditionals_of_the_likelihood(model: RecurrentLayers)
     assert p_values(10.0)[1] < 1e-4
 
 
+def drawn(
+    net: RecurrentLayers, told: Told, totals: Tensor, shares: Shares, e_total: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Counts and energies from the compiled walk, as `engine` calls it."""
+    first = told.shower.shape[1] + totals.shape[1]
+    expected = torch.stack([(shares.count + OFFSET).log() / 3, shares.mean_mev.log()], dim=-1)
+    own, shared = torch.cat([told.layer, told.detail, expected], dim=-1), torch.cat([told.shower, totals], dim=1)
+    tables = [t.numpy() for t in (own, shared, shares.count, shares.mean_mev, e_total, noise)]
+    weights = walk_weights(net, range(first, first + own.shape[-1]))
+    nu, e = zip(*(walk(*arguments, weights) for arguments in zip(*tables, strict=True)), strict=True)
+    return torch.from_numpy(np.stack(nu)), torch.from_numpy(np.stack(e))
+
+
 @contextmanager
 def recorded(mixture: GaussianMixture) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The features and values whose density a mixture is asked for."""
@@ -193,18 +193,6 @@ def recorded(mixture: GaussianMixture) -> Iterator[list[tuple[Tensor, Tensor]]]:
         yield seen
     finally:
         del mixture.log_prob
-
-
-def test_progress_is_that_of_the_likelihood() -> None:
-    told = toy_told()
-    given = inputs(told)
-    shares: Shares = given["shares"]  # type: ignore[assignment]
-    nu, e, e_total = (given[k].numpy() for k in ("nu", "e", "e_total"))  # type: ignore[union-attr]
-    wanted = progress_features(shares, *(torch.from_numpy(t) for t in (nu, e, e_total)))
-    progress = Progress(shares.count.T.numpy(), shares.mean_mev.T.numpy(), e_total)
-    for layer in range(LAYERS):
-        np.testing.assert_allclose(progress.features(), wanted[:, layer], rtol=0, atol=1e-6)
-        progress.add(layer, nu[:, layer], e[:, layer])
 
 
 def test_wrong_sizes_are_refused() -> None:

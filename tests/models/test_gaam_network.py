@@ -27,7 +27,7 @@ def network(classes: int = 3, masked_layers: int = 3, window: int = 1) -> CellNe
     out = CellNetwork(config, masked_layers, 2)
     with torch.no_grad():
         for name, parameter in out.named_parameters():
-            if "weight" in name and name.startswith(("read", "write", "window", "same")):
+            if name.endswith(("read.weight", "write.weight", "beside.weight")):
                 parameter.mul_(2.0)
         out.values[1:, 0] = 1.0
         out.hit.bias.zero_()

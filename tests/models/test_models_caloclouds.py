@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from anycalo.errors import DomainWarning, ModelError, OutputError
 from anycalo.geometry import Detector
 from anycalo.models import FAMILIES, CaloClouds, CaloCloudsConfig, Domain, Noise, load_model, parameter_count
 from anycalo.models.flow import FlowConfig
+from anycalo.models.mean_flow import AverageVelocity, MeanFlowConfig
 from anycalo.models.model import CARD, WEIGHTS
-from anycalo.models.pointwise import PointwiseConfig
+from anycalo.models.pointwise import PointwiseConfig, Rows
+from anycalo.models.solvers import euler
 from anycalo.showers import Incident
 from toyshowers import toy_showers
 
@@ -223,3 +226,27 @@ def test_domain_names_what_is_outside(model: CaloClouds, small_detector: Detecto
 def test_wrong_configuration_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ModelError):
         CaloCloudsConfig(**wrong)  # type: ignore[arg-type]
+
+
+def following(average: AverageVelocity, condition: Rows, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = average(z, t, t, condition)
+    return out
+
+
+def test_the_sampler_of_flow_matching_alone_is_eulers(small_detector: Detector) -> None:
+    """A network of mean velocities jumps; one that knows velocities alone follows them."""
+    made = {}
+    generator = torch.Generator().manual_seed(4)
+    normal = torch.randn(50, 3, generator=generator)
+    for different in (0.0, 0.75):
+        model = fitted(small_detector, mean_flow=MeanFlowConfig(different=different), sampler="mean-flow")
+        assert model.mean_flow is not None
+        average = model.mean_flow.average
+        for parameter in average.parameters():
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
+        condition = Rows(torch.randn(1, 6, generator=torch.Generator().manual_seed(6)), torch.zeros(50, dtype=torch.long))
+        with torch.no_grad():
+            made[different] = model._draw(condition, normal)
+            velocity = partial(following, average, condition)
+            followed = euler(velocity, normal, torch.linspace(1, 0, model.config.steps + 1))
+        assert torch.allclose(made[different], followed, atol=1e-5) == (different == 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from anycalo.errors import ModelError
 from anycalo.models.edm import EDM, Denoiser
 from anycalo.models.mean_flow import GAP_FEATURES, TIME_SCALE, AverageVelocity, MeanFlowConfig, average_velocity_loss
-from anycalo.models.objectives import mean_flow_loss
+from anycalo.models.objectives import flow_matching_loss, mean_flow_loss
 from anycalo.models.paths import linear_point, velocity_from_denoiser
 from anycalo.models.pointwise import Pointwise, PointwiseConfig, Rows
 from anycalo.models.samplers import mean_flow
@@ -202,6 +202,26 @@ def test_times(times: str) -> None:
     # The larger of two uniform numbers is 2/3 on average; of the published log-normal ones, below.
     mean = float(t[r < t].mean())
     assert (mean == pytest.approx(2 / 3, abs=0.01)) == (times == "uniform")
+
+
+def test_without_different_times_it_is_flow_matching() -> None:
+    config = MeanFlowConfig(different=0.0, velocity="conditional")
+    draws = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(9))
+    r, t = config.draw_times(draws)
+    assert torch.equal(r, t)
+    # A uniform number; the larger of two, as where times differ, would be 2/3 on average.
+    assert float(t.mean()) == pytest.approx(0.5, abs=5 * math.sqrt(1 / 12 / 20_000))
+    u = AverageVelocity(network(GAP_FEATURES, time_scale=TIME_SCALE), data_spread=0.5)
+    generator = torch.Generator().manual_seed(12)
+    x, e = torch.randn(2, 200, 3, generator=generator)
+    condition = torch.randn(200, 2, generator=generator)
+
+    def loss(config: MeanFlowConfig) -> Tensor:
+        return average_velocity_loss(u, config, x, e, condition, draws[:200], Denoiser(network(0), EDM()))
+
+    expected = flow_matching_loss(lambda z, time: u(z, time, time, condition), x, e, t[:200]).detach()
+    torch.testing.assert_close(loss(config).detach(), expected)
+    assert float((loss(MeanFlowConfig(velocity="conditional")).detach() - expected).abs()) > 1e-2
 
 
 @pytest.mark.parametrize("velocity_of", ["predicted", "teacher"])

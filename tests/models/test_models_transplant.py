@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from anycalo.errors import ModelError
 from anycalo.evaluate.view import layer_depth_x0
 from anycalo.geometry import Detector
 from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
+from anycalo.models.consistency import DistillConfig
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
-from anycalo.models.transplant import base_for, calibrate, moved, nearest_incident, transplant, zero_shot
+from anycalo.models.transplant import base_for, calibrate, moved, nearest_incident, teacher, transplant, zero_shot
 from anycalo.showers import Beam, Incident, Showers
 from samples import SMALL
 from toyshowers import toy_showers
@@ -150,3 +153,24 @@ def test_where_nothing_need_be_moved(model: CaloClouds, small_detector: Detector
     assert zero_shot(model, same) is model
     with pytest.raises(ModelError, match="20 moved showers with visible energy; expected at least 100"):
         transplant(model, toy_showers(finer, 20, 1), seed=1)
+
+
+def test_the_teacher_of_a_distilled_model(model: CaloClouds, small_detector: Detector) -> None:
+    """It generates what the distilled model's own denoiser does, and holds nothing else."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIG, distill=DistillConfig(), sampler="consistency", steps=1)
+    student = CaloClouds(config, model.domain).eval()
+    student.load_state_dict({**student.state_dict(), **model.state_dict()})
+    found = teacher(student)
+    assert isinstance(found, CaloClouds)
+    assert found.consistency is None
+    assert (found.config.sampler, found.config.steps) == ("heun-angle", 10)
+    assert set(found.state_dict()) == set(model.state_dict())
+    incident = Incident("gamma", energy_mev=20e3, n=3)
+    own, same, other = (
+        made.sample(small_detector, incident, Noise(1, range(3))).x_mm
+        for made in (student.with_sampler("heun-angle", 10), found, student)
+    )
+    np.testing.assert_array_equal(own, same)
+    assert not np.array_equal(own, other)
+    assert teacher(model) is model

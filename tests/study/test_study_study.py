@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -17,7 +18,8 @@ from anycalo.evaluate import measure
 from anycalo.evaluate.observables import OBSERVABLES
 from anycalo.evaluate.ruler import Ruler
 from anycalo.geometry import Detector
-from anycalo.models import CaloClouds, CaloCloudsConfig, Domain
+from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, load_model
+from anycalo.models.consistency import DistillConfig
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
 from anycalo.showers import Showers
@@ -84,7 +86,7 @@ def test_a_study_resumes_and_is_shared(recipe: StudyRecipe, tmp_path: Path, monk
             raise KeyboardInterrupt
         return result(recipe, chosen.method, chosen.showers, chosen.seed, 0.1)
 
-    monkeypatch.setattr(run._Study, "cell", cell)
+    monkeypatch.setattr(run.Study, "cell", cell)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run_study(recipe, out, root=tmp_path)
@@ -104,8 +106,8 @@ def test_a_study_resumes_and_is_shared(recipe: StudyRecipe, tmp_path: Path, monk
 
 def test_another_recipe_and_another_folder_are_refused(recipe: StudyRecipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run._claim(out, recipe)
-    run._claim(out, recipe)
+    run.claim(out, recipe)
+    run.claim(out, recipe)
     (tmp_path / "other.toml").write_text(RECIPE.replace("steps = 2", "steps = 3"))
     with pytest.raises(TrainingError, match="holds a study of another recipe"):
         run_study(StudyRecipe.load(tmp_path / "other.toml"), out, root=tmp_path)
@@ -117,7 +119,7 @@ def test_another_recipe_and_another_folder_are_refused(recipe: StudyRecipe, tmp_
 
 def test_cells_in_earnest(recipe: StudyRecipe, tmp_path: Path) -> None:
     """Zero-shot and one method end to end, with its search for a learning rate."""
-    study = run._Study(recipe, tmp_path / "out", tmp_path)
+    study = run.Study(recipe, tmp_path / "out", tmp_path)
     cells = {(c.method, c.showers, c.seed): c for c in recipe.cells()}
     zero = study.cell(cells["zero-shot", 0, 1])
     tuned = study.cell(cells["full", 20, 1])
@@ -137,6 +139,17 @@ def test_cells_in_earnest(recipe: StudyRecipe, tmp_path: Path) -> None:
     assert not np.array_equal(few.incident.energy_mev, study.chosen("small", 20, 2).incident.energy_mev)
     with pytest.raises(TrainingError, match="holds 40 showers with visible energy, and the recipe asks for 41"):
         study.chosen("small", 41, 1)
+
+
+def test_a_distilled_base_is_adapted_by_its_teacher(recipe: StudyRecipe, tmp_path: Path) -> None:
+    plain = load_model(tmp_path / "toy")
+    config = dataclasses.replace(plain.config, distill=DistillConfig(), sampler="consistency", steps=1)
+    distilled = CaloClouds(config, plain.domain)
+    distilled.load_state_dict({**distilled.state_dict(), **plain.state_dict()})
+    distilled.save(tmp_path / "toy", overwrite=True)
+    start = run.Study(recipe, tmp_path / "out", tmp_path).start("toy", "small")
+    assert start.config.distill is None
+    assert set(start.state_dict()) == set(plain.state_dict())
 
 
 def test_a_profile_turned_around_is_far_away(small_detector: Detector) -> None:
@@ -182,10 +195,10 @@ def test_the_change_of_a_matrix_and_its_rank() -> None:
 
 def test_tables_and_figures(recipe: StudyRecipe, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run._claim(out, recipe)
+    run.claim(out, recipe)
     for cell in recipe.cells()[:9]:
         value = 0.1 * cell.seed if cell.method == "zero-shot" else 0.02
-        run._write(run._path(out, cell), result(recipe, cell.method, cell.showers, cell.seed, value))
+        run.write(run.cell_file(out, cell), result(recipe, cell.method, cell.showers, cell.seed, value))
     page = write_summary(recipe, out).read_text()
     assert "9 of 14 cells are done." in page
     assert "| zero-shot | 0 | 0.15 (0.1 to 0.2) | 0.15 (0.1 to 0.2) |" in page

@@ -23,7 +23,8 @@ from anycalo.models.pointwise import PointwiseConfig
 from anycalo.models.recurrent import RecurrentConfig
 from anycalo.models.totals import TotalsConfig
 from anycalo.train import FinetuneConfig, finetune, from_scratch
-from anycalo.train.finetune import widened
+from anycalo.train.finetune import _folds, _Run, widened
+from anycalo.train.loop import step_generator
 from toyshowers import toy_showers
 
 QUICK = {"steps": 10, "validate_every": 5, "batch_points": 128, "batch_showers": 24, "validation_points": 400}
@@ -97,6 +98,24 @@ def test_few_showers_are_held_out_in_turn(base: Model, small_detector: Detector)
     # Two folds and, where accepted, once more on all showers.
     assert calls[-1] == (2 * 3 * 10, 2 * 3 * 10)
     assert any(key.startswith("replaced:denoiser.") for key in tuned.changes)
+
+
+def test_every_shower_is_held_out_once_where_they_are_few(aware: Model, small_detector: Detector) -> None:
+    """And each tells a gain of its own: the error of the mean is over showers."""
+    showers = toy_showers(small_detector, 30, 5)
+    few, many = (_folds(aware, showers, config(few=limit), fit=False) for limit in (31, 30))
+    assert [held_out for _, held_out in few] == [6] * 5
+    assert [held_out for _, held_out in many] == [6]
+    run = _Run(aware, few, showers, config(), None)
+    losses = [run._validate(stages[0], held_out) for stages, held_out in few]
+    assert [len(each) for each in losses] == [6] * 5
+    stages, held_out = _folds(aware, showers, config(held_out=0.5, few=0), fit=False)[0]
+    stage = stages[0]
+    noise = torch.randn(15, 1, generator=step_generator(1, 1_000_000, 0))
+    chosen = [torch.tensor([stage.size + k]) for k in range(held_out)]
+    with torch.no_grad():
+        one_by_one = [float(stage.objective(stage.batch(c), noise[k : k + 1])) for k, c in enumerate(chosen)]
+    torch.testing.assert_close(run._validate(stage, held_out), torch.tensor(one_by_one))
 
 
 def test_what_does_not_become_better_stays(base: Model, small_detector: Detector) -> None:

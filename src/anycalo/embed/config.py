@@ -29,6 +29,7 @@ class EmbedRun:
         origin_mm: where that file's origin lies in the shower frame.
         gap_mm: room in front of the face.
         field_tesla: instead of the detector's own.
+        mirror_positrons: take positrons as mirrored electrons where the model knows only these; see `Takeover`.
         seed: of the particles, the simulation and the model.
         settings: physics.
     """
@@ -41,6 +42,7 @@ class EmbedRun:
     origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     gap_mm: float = 100.0
     field_tesla: float | None = None
+    mirror_positrons: bool = True
     seed: int = 1
     settings: Settings = field(default_factory=Settings)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from anycalo.embed.config import EmbedRun
 from anycalo.embed.events import GEANT4, Events, entry_table, primary_table, stand_in
-from anycalo.embed.takeover import Takeover, detector_breaches
+from anycalo.embed.takeover import Takeover
 from anycalo.errors import DomainWarning, SimulationError
 from anycalo.geometry import Detector
 from anycalo.models import load_model
@@ -65,7 +65,7 @@ def embed(
     if not full:
         model = load_model(run.model)
         model.check(detector)
-        for breach in detector_breaches(model, detector):
+        for breach in model.domain.detector_breaches(detector):
             warnings.warn(f"outside the training domain: {breach}. Treat these showers with care.", DomainWarning, stacklevel=2)
     variables = find_data()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,8 @@ def _simulate(
                 kind, value = reports.get(timeout=1.0)
             except queue.Empty:
                 if process.exitcode is not None:
-                    log = (folder / "geant4.log").read_text("utf-8", errors="replace") if folder.exists() else ""
+                    log_file = folder / "geant4.log"
+                    log = log_file.read_text("utf-8", errors="replace") if log_file.exists() else ""
                     raise SimulationError(
                         f"the Geant4 process died (exit code {process.exitcode}). The end of its log:\n{log[-1000:]}"
                     ) from None
@@ -160,7 +161,7 @@ def _shoot(
 ) -> None:
     from anycalo.simulate.geant4 import VERSION, Geant4Run
 
-    takeover = None if full else Takeover(load_model(run.model), detector, run.seed)
+    takeover = None if full else Takeover(load_model(run.model), detector, run.seed, mirror=run.mirror_positrons)
     geant4 = Geant4Run(detector, run.settings, gap_mm=run.gap_mm, take=None if takeover is None else takeover.take)
     points: list[np.ndarray] = []
     origins: list[np.ndarray] = []
@@ -190,6 +191,11 @@ def _shoot(
         reports.put(("event", 1))
 
     start = time.process_time()
+    geant4.prepare()
+    if takeover is not None:
+        takeover.prepare()
+    prepared = time.process_time() - start
+    start = time.process_time()
     geant4.shoot_events(primaries, [shower_seed(run.seed, event) for event in range(len(primaries))], collect)
     seconds = time.process_time() - start
     stands = [stand_in(event) for event in primaries]
@@ -202,7 +208,7 @@ def _shoot(
         "model_sha256": None if takeover is None else takeover.model.digest(),
         "incident": "stands for the event: energy of all its particles, kind and direction of the first",
         "run": run.to_table(),
-        "processor_seconds": {"events": seconds, "model": 0.0 if takeover is None else takeover.seconds},
+        "processor_seconds": {"start": prepared, "events": seconds, "model": 0.0 if takeover is None else takeover.seconds},
         "lost_outside_mev": 0.0 if takeover is None else takeover.lost_mev,
         "command": command,
         "anycalo_version": __version__,

@@ -66,7 +66,7 @@ def export(
             raise OutputError(f"{path} exists already; choose another name, remove it, or ask to overwrite it")
     model.check(detector)
     layout = layout or DdmlLayout(layers=detector.n_layers)
-    request = ExportRequest.of(model, detector, particle=particle, energy_mev=energy_mev, max_angle_rad=max_angle_rad)
+    request = ExportRequest.of(model, particle=particle, energy_mev=energy_mev, max_angle_rad=max_angle_rad)
     folder = out.parent / f".{out.name}.{uuid.uuid4().hex}.tmp"
     made = folder / out.name
     try:

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anycalo.embed.halves_anycalo import POINT_NORMALS, AnyCaloLayers, AnyCaloPoints
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models import Model, Noise
+from anycalo.models.anycalo import AnyCalo
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.conditions import Event, condition_table
 from anycalo.models.layer_features import energy_basis
@@ -127,7 +129,23 @@ def _caloclouds(model: Model, detector: Detector) -> Halves:
     )
 
 
-HALVES: Mapping[str, Callable[[Model, Detector], Halves]] = MappingProxyType({CaloClouds.family: _caloclouds})
+def _anycalo(model: Model, detector: Detector) -> Halves:
+    if not isinstance(model, AnyCalo):
+        raise ModelError(f"expected a model of the family anycalo; got {model.family}")
+    layers = AnyCaloLayers(model, detector).eval()
+    return Halves(
+        layers=layers,
+        points=AnyCaloPoints(model, detector).eval(),
+        n_layers=detector.n_layers,
+        layer_normals=layers.normals,
+        point_normals=POINT_NORMALS,
+        layer_z_mm=tuple(float(z) for z in detector.layer_z_mm),
+    )
+
+
+HALVES: Mapping[str, Callable[[Model, Detector], Halves]] = MappingProxyType(
+    {CaloClouds.family: _caloclouds, AnyCalo.family: _anycalo}
+)
 """How to take the models of a family apart."""
 
 

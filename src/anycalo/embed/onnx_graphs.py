@@ -9,15 +9,18 @@ import importlib.util
 import io
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anycalo.embed import halves_anycalo
 from anycalo.embed.halves import Halves, sample_halves, take_apart
 from anycalo.embed.request import ExportRequest
 from anycalo.errors import ModelError
@@ -66,6 +69,36 @@ def _in_float(name: str) -> Any:
     return translate
 
 
+def _gammainc(a: Any, x: Any, **_: Any) -> Any:
+    """The regularised incomplete gamma function, which ONNX lacks, from its series: all terms are above 0.
+
+    P(a, x) = x^a exp(-x) / Gamma(a + 1) sum_k x^k / ((a + 1) ... (a + k)), and 1 from x = 80 on, where a is a few.
+    """
+    op = _operators()
+    k = np.arange(1.0, 161.0)
+    inner, outer = op.Cast(a, to=11), op.Min(op.Max(op.Cast(x, to=11), _double(1e-30)), _double(80.0))
+    logs = op.Log(op.Add(op.Unsqueeze(inner, [-1]), _double(k)))
+    log_x = op.Log(outer)
+    terms = op.Exp(op.CumSum(op.Sub(op.Unsqueeze(log_x, [-1]), logs), op.Constant(value_int=-1)))
+    total = op.Add(op.ReduceSum(terms, [-1], keepdims=0), _double(1.0))
+    # Stirling's series at z = a + 9, and down from there to ln Gamma(a + 1).
+    z = op.Add(inner, _double(9.0))
+    inverse = op.Reciprocal(z)
+    square = op.Mul(inverse, inverse)
+    tail = op.Mul(inverse, op.Add(op.Mul(square, op.Sub(op.Mul(square, _double(1 / 1260)), _double(1 / 360))), _double(1 / 12)))
+    stirling = op.Sub(op.Mul(op.Sub(z, _double(0.5)), op.Log(z)), op.Sub(z, _double(0.5 * math.log(2 * math.pi))))
+    down = op.ReduceSum(op.Mul(logs, _double((k <= 8).astype(float))), [-1], keepdims=0)
+    log_gamma = op.Sub(op.Add(stirling, tail), down)
+    share = op.Mul(op.Exp(op.Sub(op.Sub(op.Mul(inner, log_x), outer), log_gamma)), total)
+    return op.CastLike(share, x)
+
+
+def _double(value: Any) -> Any:
+    return _operators().Constant(
+        value=importlib.import_module("onnx").numpy_helper.from_array(np.asarray(value, dtype=np.float64))
+    )
+
+
 def _heun(slope: solvers.Slope, z: Tensor, times: Tensor, *, until_zero: bool = True) -> Tensor:
     """`solvers.heun` without asking whether the last time is 0, which a graph cannot: in generation it is."""
     *pairs, last = pairwise(times)
@@ -74,19 +107,25 @@ def _heun(slope: solvers.Slope, z: Tensor, times: Tensor, *, until_zero: bool = 
     return (solvers.heun_step if until_zero else solvers.euler_step)(slope, z, *last)
 
 
+def _scan(step: Any, carry: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """`halves_anycalo.scan` as one operator, so that a graph holds the step once, however many layers there are."""
+    scan: Any = importlib.import_module("torch._higher_order_ops.scan").scan
+    return tuple(scan(step, carry, inputs)[1])
+
+
 @contextlib.contextmanager
 def _exporting() -> Iterator[None]:
-    """Samplers without questions about times; and no reports of progress, nor warnings of packages that are not needed."""
-    logger, plain = logging.getLogger("torch.onnx"), solvers.heun
+    """Samplers without questions about times, walks without a loop; and neither reports of progress nor needless warnings."""
+    logger, plain, loop = logging.getLogger("torch.onnx"), solvers.heun, halves_anycalo.scan
     level = logger.level
     logger.setLevel(logging.ERROR)
-    solvers.heun = _heun
+    solvers.heun, halves_anycalo.scan = _heun, _scan
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
         finally:
-            solvers.heun = plain
+            solvers.heun, halves_anycalo.scan = plain, loop
             logger.setLevel(level)
 
 
@@ -97,6 +136,7 @@ def to_onnx(
     aten = torch.ops.aten
     table: dict[Any, Any] = {
         aten.searchsorted.Tensor: _searchsorted,
+        torch.ops.prims.igamma.default: _gammainc,
         aten.tan.default: _in_float("Tan"),
         aten.atan.default: _in_float("Atan"),
         aten.sin.default: _in_float("Sin"),

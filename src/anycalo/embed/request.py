@@ -34,30 +34,25 @@ class ExportRequest:
     @staticmethod
     def of(
         model: Model,
-        detector: Detector,
         *,
         particle: str | None = None,
         energy_mev: tuple[float, float] | None = None,
         max_angle_rad: float | None = None,
     ) -> ExportRequest:
-        """A request inside a model's domain; what is not given is the domain's.
+        """A request inside a model's domain; what is not given is the domain's, and of its particles the photon.
 
         Raises:
             ModelError: if the request reaches outside the domain, which no runtime would notice.
         """
         domain = model.domain
-        if particle is None and len(domain.particles) > 1:
-            raise ModelError(
-                f"the model knows {', '.join(domain.particles)}, and these runtimes pass no kind of particle; say which one"
-            )
+        usual = "gamma" if "gamma" in domain.particles else domain.particles[0]
         request = ExportRequest(
-            particle=particle or domain.particles[0],
+            particle=particle or usual,
             energy_mev=energy_mev or domain.energy_mev,
             max_angle_rad=domain.max_angle_rad if max_angle_rad is None else max_angle_rad,
         )
-        known = set(domain.breaches(detector, Incident(domain.particles[0], energy_mev=domain.energy_mev[0])))
         for incident in request.corners():
-            if breaches := [b for b in domain.breaches(detector, incident) if b not in known]:
+            if breaches := domain.particle_breaches(incident):
                 raise ModelError(f"{'; '.join(breaches)}. An export must stay inside the training domain: ask for less.")
         return request
 

@@ -11,6 +11,7 @@ import torch
 from anycalo.geometry import Detector
 from anycalo.models import Model, Noise
 from anycalo.showers import Incident
+from anycalo.showers.incident import PDG
 from anycalo.simulate.particles import Crossing
 
 
@@ -23,22 +24,31 @@ class Takeover:
         model: which must accept the detector.
         detector: what is simulated.
         seed: of the model's noise.
+        mirror: where the model knows electrons and not positrons, take a positron as an electron mirrored in y, which the
+            field along x bends the same way.
 
     Raises:
         ModelError: if the model cannot make showers of the detector.
     """
 
-    def __init__(self, model: Model, detector: Detector, seed: int) -> None:
+    def __init__(self, model: Model, detector: Detector, seed: int, *, mirror: bool = True) -> None:
         model.check(detector)
         self.model = model.eval()
         self.detector = detector
         self.seed = seed
-        # What is said of the detector alone, whatever the particle.
-        self._known = set(detector_breaches(model, detector))
         self.seconds = 0.0
         self.lost_mev = 0.0
+        particles = model.domain.particles
+        self._mirror = mirror and "electron" in particles and "positron" not in particles
         self._made = 0
         self._waiting: list[Crossing] = []
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Make a shower for nothing: the first one waits for what later ones find done."""
+        domain = self.model.domain
+        first = Incident(domain.particles[0], energy_mev=domain.energy_mev[0])
+        self.model.sample(self.detector, first, Noise(self.seed, [0]))
 
     def take(self, crossing: Crossing) -> bool:
         """Whether the particle is the model's from here on: kind, energy and angle inside its domain."""
@@ -46,7 +56,7 @@ class Takeover:
         # Backscattered particles cross by the hundred: the cheap question first.
         if crossing.energy_mev < domain.energy_mev[0] * 0.999 or crossing.energy_mev > domain.energy_mev[1] * 1.001:
             return False
-        if not self._known.issuperset(domain.breaches(self.detector, _incident([crossing]))):
+        if domain.particle_breaches(self._incident([crossing])[0]):
             return False
         self._waiting.append(crossing)
         return True
@@ -64,28 +74,24 @@ class Takeover:
             return [], np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
         start = time.process_time()
         noise = Noise(self.seed, range(self._made, self._made + len(taken)))
-        showers = self.model.sample(self.detector, _incident(taken), noise)
+        incident, turned = self._incident(taken)
+        showers = self.model.sample(self.detector, incident, noise)
         self._made += len(taken)
         owner = showers.shower
         # The shower frame has its origin where the particle entered; its axes are those of the detector.
         at = np.array([crossing.position_mm for crossing in taken])[owner]
-        x, y = showers.x_mm + at[:, 0], showers.y_mm + at[:, 1]
+        x, y = showers.x_mm + at[:, 0], showers.y_mm * turned[owner] + at[:, 1]
         inside = (np.abs(x) <= self.detector.size_mm[0] / 2) & (np.abs(y) <= self.detector.size_mm[1] / 2)
         self.lost_mev += float(showers.energy_mev[~inside].sum(dtype=np.float64))
         points = np.stack([showers.layer, x, y, showers.energy_mev], axis=1)[inside]
         self.seconds += time.process_time() - start
         return taken, points, owner[inside]
 
-
-def detector_breaches(model: Model, detector: Detector) -> list[str]:
-    """What a model's domain says against a detector, for particles well inside the domain."""
-    domain = model.domain
-    return domain.breaches(detector, Incident(domain.particles[0], energy_mev=domain.energy_mev[0]))
-
-
-def _incident(crossings: Sequence[Crossing]) -> Incident:
-    return Incident(
-        np.array([c.pdg for c in crossings]),
-        energy_mev=np.array([c.energy_mev for c in crossings]),
-        direction=np.array([c.direction for c in crossings]),
-    )
+    def _incident(self, crossings: Sequence[Crossing]) -> tuple[Incident, np.ndarray]:
+        """What the model is asked for, and -1 for particles that it is asked for mirrored in y, 1 for others (B,)."""
+        pdg = np.array([c.pdg for c in crossings])
+        direction = np.array([c.direction for c in crossings])
+        turned = np.where(self._mirror & (pdg == PDG["positron"]), -1, 1)
+        direction[:, 1] *= turned
+        pdg = np.where(turned < 0, PDG["electron"], pdg)
+        return Incident(pdg, energy_mev=np.array([c.energy_mev for c in crossings]), direction=direction), turned

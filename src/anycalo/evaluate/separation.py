@@ -99,6 +99,34 @@ class Separation:
     warnings: tuple[str, ...]
     provenance: dict[str, Any]
 
+    @staticmethod
+    def of(
+        truth: tuple[np.ndarray, np.ndarray],
+        fast: tuple[np.ndarray, np.ndarray],
+        settings: PairSettings,
+        *,
+        warnings: tuple[str, ...] = (),
+        provenance: dict[str, Any],
+    ) -> Separation:
+        """From the distance [mm] of each pair and whether both photons were found, of each sample."""
+        edges = np.linspace(0, settings.max_distance_mm, settings.n_bins + 1)
+        (n_truth, found_truth), (n_fast, found_fast) = (
+            (np.histogram(distance, edges)[0], np.histogram(distance[found], edges)[0]) for distance, found in (truth, fast)
+        )
+        statistic, freedom = _chi2(found_truth, n_truth, found_fast, n_fast)
+        return Separation(
+            edges_mm=edges,
+            n_truth=n_truth,
+            n_fast=n_fast,
+            found_truth=found_truth,
+            found_fast=found_fast,
+            chi2=statistic,
+            p_value=float(chi2.sf(statistic, freedom)) if freedom else float("nan"),
+            settings=settings,
+            warnings=warnings,
+            provenance=provenance,
+        )
+
     def efficiency(self, sample: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Efficiency of `truth` or `fast` in each bin, and the ends of its 95% Clopper-Pearson interval, each (K,)."""
         n, found = (self.n_truth, self.found_truth) if sample == "truth" else (self.n_fast, self.found_fast)
@@ -179,8 +207,7 @@ def separate(
     warnings = [] if pairs is not None else incident_warnings(truth, fast, "fast")
     if pairs is not None:
         truth, fast = truth[pairs[0]], fast[pairs[1]]
-    edges = np.linspace(0, settings.max_distance_mm, settings.n_bins + 1)
-    counts = []
+    distances, both = [], []
     for turn, showers in enumerate((truth, fast)):
         rng = np.random.default_rng([seed, 8, 0 if pairs is not None else turn])
         distance = rng.uniform(0, settings.max_distance_mm, settings.n_pairs)
@@ -191,18 +218,12 @@ def separate(
             found[here] = find_both(showers, first, second, distance[here], rng, settings)
             if progress is not None:
                 progress(turn * settings.n_pairs + here.stop, 2 * settings.n_pairs)
-        counts += [np.histogram(distance, edges)[0], np.histogram(distance[found], edges)[0]]
-    n_truth, found_truth, n_fast, found_fast = counts
-    statistic, freedom = _chi2(found_truth, n_truth, found_fast, n_fast)
-    return Separation(
-        edges_mm=edges,
-        n_truth=n_truth,
-        n_fast=n_fast,
-        found_truth=found_truth,
-        found_fast=found_fast,
-        chi2=statistic,
-        p_value=float(chi2.sf(statistic, freedom)) if freedom else float("nan"),
-        settings=settings,
+        distances.append(distance)
+        both.append(found)
+    return Separation.of(
+        (distances[0], both[0]),
+        (distances[1], both[1]),
+        settings,
         warnings=tuple(warnings),
         provenance={"truth": truth.provenance, "fast": fast.provenance, "detector": truth.detector.name, "seed": seed},
     )
@@ -228,11 +249,25 @@ def find_both(
     """
     azimuth = rng.uniform(0, 2 * np.pi, len(first))
     half = distance_mm[:, None] / 2 * np.column_stack([np.cos(azimuth), np.sin(azimuth)])
-    merged = overlay(showers, first, second, half)
-    cells = read_out(merged)
-    x, y = project(cells, merged.incident)
-    starts = np.searchsorted(cells.shower, np.arange(len(first) + 1))
-    found = np.zeros(len(first), dtype=bool)
+    return both_found(overlay(showers, first, second, half), half, settings)
+
+
+def both_found(
+    pairs: Showers, half_mm: np.ndarray, settings: PairSettings, *, middle_mm: np.ndarray | None = None
+) -> np.ndarray:
+    """Whether both photons of each pair are found: each has a cluster of its own nearest to it, bool (P,).
+
+    Args:
+        pairs: P showers of two photons each.
+        half_mm: from the middle of a pair to one of its photons at the front face, (P, 2).
+        settings: of CLUE and of what counts as a photon.
+        middle_mm: the middle of each pair at the front face, (P, 2); the origin by default.
+    """
+    middle = np.zeros_like(half_mm) if middle_mm is None else middle_mm
+    cells = read_out(pairs)
+    x, y = project(cells, pairs.incident)
+    starts = np.searchsorted(cells.shower, np.arange(len(pairs) + 1))
+    found = np.zeros(len(pairs), dtype=bool)
     for pair, (a, b) in enumerate(pairwise(starts)):
         # Cells behind one another are one point.
         place, of_point = np.unique(np.round(np.column_stack([x[a:b], y[a:b]]), 3), axis=0, return_inverse=True)
@@ -240,14 +275,14 @@ def find_both(
         if len(place) < 2:
             continue
         total = float(energy.sum())
-        cluster = clue(place, energy, settings.clue(showers.detector, total))
+        cluster = clue(place, energy, settings.clue(pairs.detector, total))
         inside = cluster >= 0
         sums = np.bincount(cluster[inside], weights=energy[inside])
         with np.errstate(invalid="ignore"):
             centre = np.column_stack([np.bincount(cluster[inside], weights=(energy * p)[inside]) / sums for p in place.T])
         large = sums >= settings.min_energy_share * total
         # Which side of the middle of the two photons each cluster lies on.
-        side = centre[large] @ half[pair]
+        side = (centre[large] - middle[pair]) @ half_mm[pair]
         found[pair] = bool((side > 0).any() and (side < 0).any())
     return found
 

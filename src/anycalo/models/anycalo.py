@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,26 +27,21 @@ from torch import Tensor
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.geometry.descriptors import LAYER, layer_descriptors
-from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, Prepared, prepare
+from anycalo.models.anycalo_data import Prepared, prepare
 from anycalo.models.layer_features import Gaussianise
-from anycalo.models.layer_tokens import (
-    NOISE_OF_SHOWER,
-    Shares,
-    decode_layers,
-    decode_totals,
-    encode_layers,
-)
-from anycalo.models.model import Domain, Model, Stage, axis_slopes
+from anycalo.models.layer_tokens import NOISE_OF_SHOWER, Shares, encode_layers
+from anycalo.models.model import Domain, Model, Stage
 from anycalo.models.noise import Noise
-from anycalo.models.point_features import Lateral, impose_energy
+from anycalo.models.point_features import Lateral
 from anycalo.models.point_flow import PointFlow, PointFlowConfig
-from anycalo.models.recurrent import NOISE, RecurrentConfig, RecurrentLayers
+from anycalo.models.recurrent import RecurrentConfig, RecurrentLayers
 from anycalo.models.totals import DEPTHS, QUANTITIES, Totals, TotalsConfig
-from anycalo.models.totals import NOISE as OF_TOTALS
-from anycalo.models.universal import COORDINATES, Coordinates, Geometry, Told, particle_table
+from anycalo.models.universal import COORDINATES, Coordinates, Told
 from anycalo.showers import Incident, Showers
 
-_ATTEMPTS = 50
+if TYPE_CHECKING:
+    from anycalo.models.engine import Engine
+
 _CONTEXT = 3 + QUANTITIES
 
 
@@ -118,6 +113,7 @@ class AnyCalo(Model):
         self.points = PointFlow(shower + layer + _CONTEXT, config.points)
         self.radius_shape = Gaussianise(1, knots=257)
         self.energy_shape = Gaussianise(1, knots=257)
+        self._engine: tuple[tuple[Any, ...], Engine] | None = None
         # In units of the coordinates' scale.
         self.lateral = Lateral(config.core_scale, config.width_scale)
 
@@ -219,74 +215,14 @@ class AnyCalo(Model):
 
     # --- generation -----------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
-        """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""
-        geometry = Geometry([detector])
-        told = self.coordinates.told(geometry, torch.zeros(len(incident), dtype=torch.long), particle_table(incident))
-        totals, n, e, rejected = self._sample_layers(told, incident, noise)
-        counts = n.sum(1).long().numpy()
-        row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
-        shower = row // detector.n_layers
-        context = self.layer_context(told, totals, n, e, layer_mip_mev(detector, incident))
-        flat = context.reshape(-1, context.shape[-1])
-        x = self.points.sample(self.points.context(flat), row, noise.normal_points(counts, 3))
-        radius = torch.sinh(self.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * self.config.core_scale
-        angle = torch.pi * x[:, 1]
-        visible = (e / told.calibration).flatten()
-        energy = impose_energy(self.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible)
-        xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
-        moments = totals[:, 2:5] + torch.tensor([0.0, 0.0, TYPICAL_LOG_WIDTH])
-        xy = self.lateral.scale(xy, totals[:, 4].exp(), shower)
-        xy = self.lateral.impose(xy, moments, energy, shower)
-        slope = torch.from_numpy(axis_slopes(incident)).float()[shower]
-        layer = row % detector.n_layers
-        z = torch.from_numpy(detector.layer_z_mm.copy()).float()[layer]
-        xy = self.coordinates.stretch(xy * self.coordinates.scale_mm(detector), slope) + slope * z[:, None]
-        return Showers(
-            detector=detector,
-            incident=incident,
-            offsets=np.concatenate([[0], np.cumsum(counts)]),
-            x_mm=xy[:, 0].numpy(),
-            y_mm=xy[:, 1].numpy(),
-            layer=layer.numpy(),
-            energy_mev=energy.numpy(),
-            provenance={"draws": len(incident) + rejected, "draws_rejected": rejected},
-        )
+        """See `Model.sample`; made by an `engine.Engine`, which is kept as long as the weights stay as they are."""
+        from anycalo.models.engine import Engine  # with a compiler, which only generation needs
 
-    def _sample_layers(self, told: Told, incident: Incident, noise: Noise) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Totals (B, 7), points and energy of the layers (B, L), and how many draws were unphysical."""
-        batch, layers = told.valid.shape
-        energy_mev = torch.from_numpy(incident.energy_mev)
-        totals, n, e = torch.zeros(batch, QUANTITIES), torch.zeros(batch, layers), torch.zeros(batch, layers)
-        open_ = np.arange(batch)
-        rejected = 0
-        for _ in range(_ATTEMPTS):
-            normal = noise.normal(OF_TOTALS + layers * NOISE, only=open_)
-            some = told[torch.from_numpy(open_)]
-            drawn = self.totals.sample(some, normal[:, :OF_TOTALS])
-            n_total, e_total = decode_totals(some, drawn)
-            good = torch.isfinite(drawn).all(1) & (e_total < 10 * energy_mev[open_]) & (n_total >= 0.5) & (n_total < 1e7)
-            n_total, e_total = torch.where(good, n_total, 1.0), torch.where(good, e_total, 1.0)
-            shares = Shares.of(some, n_total, e_total, drawn[:, DEPTHS])
-            scaled = self.totals.scaled(drawn)
-            nu, raw = self.layers.sample(some, scaled, shares, e_total, normal[:, OF_TOTALS:].reshape(-1, layers, NOISE))
-            count, layer_e = decode_layers(some, nu, raw, n_total, e_total, drawn[:, DEPTHS])
-            visible = (layer_e / some.calibration).sum(1)
-            good &= (count.sum(1) >= 1) & torch.isfinite(layer_e).all(1) & (visible < energy_mev[open_])
-            kept = good.numpy()
-            index = torch.from_numpy(open_[kept])
-            totals[index], n[index], e[index] = drawn[good], count[good], layer_e[good]
-            open_ = open_[~kept]
-            rejected += len(open_)
-            if len(open_) == 0:
-                return totals, n, e, rejected
-        worst = float(incident.energy_mev[open_[0]])
-        raise ModelError(
-            f"no physical shower in {_ATTEMPTS} draws for {len(open_)} of {len(incident)} particles, one of {worst:.6g} MeV."
-            f" The model was trained from {self.domain.energy_mev[0]:.6g} to {self.domain.energy_mev[1]:.6g} MeV: ask for that"
-            " range, or train longer."
-        )
+        state = self.state()
+        if self._engine is None or self._engine[0] != state:
+            self._engine = (state, Engine(self))
+        return self._engine[1].sample(detector, incident, noise)
 
 
 def _sign(noise: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ compressed logarithmically, and energies by their quantiles (see `point_features
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -111,6 +112,23 @@ class CaloClouds(Model):
             return MeanFlow(AverageVelocity(network, data_spread=spread), None, config)
         start = ConditionalMixture(features, conditions, config.start, spread=spread)
         return MeanFlow(AverageVelocity(network, data_spread=spread, start_spread=spread), start, config)
+
+    def with_sampler(self, sampler: str, steps: int) -> CaloClouds:
+        """A model of the same networks that generates with another sampler.
+
+        Args:
+            sampler: as in `CaloCloudsConfig`.
+            steps: likewise; of a distilled model, `heun-angle` in 10 steps is its teacher.
+
+        Raises:
+            ModelError: if there is no such sampler, or its network is not there.
+
+        Example:
+            teacher = model.with_sampler("heun-angle", 10)
+        """
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, sampler=sampler, steps=steps)
+        return other
 
     def check(self, detector: Detector) -> None:
         """Refuse every detector but the one it was trained on; see `Model.check`."""
@@ -322,7 +340,8 @@ class CaloClouds(Model):
         if self.config.sampler == "mean-flow" and self.mean_flow is not None:
             average, start = self.mean_flow.average, self.mean_flow.start
             z = normal if start is None else start.sample(condition.table, normal, condition.row)
-            return mean_flow(lambda z, r, t: average(z, r, t, condition), z, torch.linspace(1, 0, steps + 1))
+            jumps = self.mean_flow.config.different > 0
+            return mean_flow(lambda z, r, t: average(z, r if jumps else t, t, condition), z, torch.linspace(1, 0, steps + 1))
         if self.config.sampler == "consistency" and self.consistency is not None:
             student = self.consistency.student
             first, *fresh = normal.chunk(steps, dim=1)

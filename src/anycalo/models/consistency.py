@@ -120,6 +120,8 @@ class Consistency(nn.Module):
             self.student.load_state_dict(teacher.state_dict())
             self.target.load_state_dict(teacher.state_dict())
             self.begun.fill_(True)
+        if self.config.method == "trajectory":
+            return
         for average, now in zip(self.target.parameters(), self.student.parameters(), strict=True):
             average.lerp_(now, 1 - self.config.target_decay)
 

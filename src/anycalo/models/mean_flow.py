@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from anycalo.errors import ModelError
 from anycalo.models.edm import Denoiser
-from anycalo.models.objectives import mean_flow_loss
+from anycalo.models.objectives import mean_flow_loss, squares
 from anycalo.models.paths import linear_point, velocity_from_denoiser
 from anycalo.models.pointwise import Condition, Pointwise, extended
 from anycalo.models.solvers import along
@@ -31,7 +31,8 @@ class MeanFlowConfig:
     """Settings of MeanFlow.
 
     Args:
-        different: fraction of the examples with r below t; the others are flow matching.
+        different: fraction of the examples with r below t; the others are flow matching. With 0 the network is one of
+            flow matching alone (arXiv 2210.02747), and the sampler is Euler's method.
         times: `uniform` or `log-normal` (both times a logistic of normal numbers, as published).
         time_mean, time_std: of those normal numbers.
         power: of the adaptive weight; 1 as published, 0 for none.
@@ -76,6 +77,8 @@ class MeanFlowConfig:
         """Times r <= t, (B,) each, from three normal numbers an example: two times, and whether they differ."""
         two = normal[:, :2]
         two = torch.special.ndtr(two) if self.times == "uniform" else torch.sigmoid(self.time_mean + self.time_std * two)
+        if not self.different:
+            return two[:, 0], two[:, 0]
         t, r = two.max(dim=1).values, two.min(dim=1).values
         same = torch.special.ndtr(normal[:, 2]) >= self.different
         return torch.where(same, t, r), t
@@ -169,8 +172,10 @@ def average_velocity_loss(
     with torch.no_grad():
         if config.velocity == "teacher":
             v = velocity_from_denoiser(lambda x, sigma: teacher(x, sigma, condition))(z, t)
-        elif config.velocity == "predicted":
+        elif config.velocity == "predicted" and config.different:
             tangent = u(z, t, t)
+    if not config.different:
+        return squares(u(z, t, t), v, None).mean()
     return mean_flow_loss(u, z, v, r, t, tangent=tangent, power=config.power)
 
 

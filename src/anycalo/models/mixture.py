@@ -31,8 +31,9 @@ class GaussianMixture(nn.Module):
         self.below = dimension * (dimension - 1) // 2
         self.linear = nn.Linear(features, components * (1 + 2 * dimension + self.below))
         rows, columns = torch.tril_indices(dimension, dimension, -1)
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("columns", columns, persistent=False)
+        # Copies: TorchScript cannot load back a view into nothing, which these are in one dimension.
+        self.register_buffer("rows", rows.clone(), persistent=False)
+        self.register_buffer("columns", columns.clone(), persistent=False)
         # Components start apart, so that they learn different things.
         with torch.no_grad():
             self.linear.weight.mul_(0.1)

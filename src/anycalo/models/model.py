@@ -92,6 +92,10 @@ class Domain:
 
         Energies within 0.1 %, angles within 0.001 rad and descriptors within 1 % of the range count as inside.
         """
+        return self.particle_breaches(incident) + self.detector_breaches(detector)
+
+    def particle_breaches(self, incident: Incident) -> list[str]:
+        """Those of `breaches` about the particles."""
         found = []
         strange = sorted(set(incident.particles) - set(self.particles))
         if strange:
@@ -105,10 +109,13 @@ class Domain:
             found.append(
                 f"incident angle up to {angle:.3g} rad is above the largest trained angle, {self.max_angle_rad:.3g} rad"
             )
+        return found
+
+    def detector_breaches(self, detector: Detector) -> list[str]:
+        """Those of `breaches` about the detector."""
         if self.detectors:
-            if detector.to_toml() not in self.detectors:
-                found.append(f"detector '{detector.name}' was not trained on")
-            return found
+            return [] if detector.to_toml() in self.detectors else [f"detector '{detector.name}' was not trained on"]
+        found = []
         for name, (low, high) in descriptor_ranges(detector).items():
             lowest, highest = self.ranges[name]
             if low < lowest - 0.01 * abs(lowest) or high > highest + 0.01 * abs(highest):
@@ -131,6 +138,7 @@ class Stage:
             the indices from `size` on.
         noise_features: standard normal numbers that the objective needs for one example.
         objective: loss of a batch given its noise, (n, noise_features); a scalar mean.
+        follows: the stage whose network this one imitates, for which there is nothing to learn where that has not changed.
     """
 
     name: str
@@ -140,6 +148,7 @@ class Stage:
     validation_size: int
     noise_features: int
     objective: Callable[[tuple[Tensor, ...], Tensor], Tensor]
+    follows: str | None = None
 
 
 class Model(nn.Module, ABC):
@@ -170,10 +179,21 @@ class Model(nn.Module, ABC):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    def state(self) -> tuple[Any, ...]:
+        """Equal before and after only if neither the configuration nor a weight or buffer was changed in between."""
+        modules: list[nn.Module | None] = [self]
+        found: list[Any] = [self.config]
+        for module in modules:  # grows on the way
+            if module is not None:
+                for tensor in (*module._parameters.values(), *module._buffers.values()):
+                    if tensor is not None:
+                        found += (tensor.data_ptr(), tensor._version)
+                modules += module._modules.values()
+        return tuple(found)
+
     def digest(self) -> str:
         """A hash of family, configuration, weights and buffers; computed again only when one of them has changed."""
-        tensors = (*self.parameters(), *self.buffers())
-        state = (self.config, *((t.data_ptr(), t._version) for t in tensors))
+        state = self.state()
         if self._known_digest is None or self._known_digest[0] != state:
             self._known_digest = (state, self._hash())
         return self._known_digest[1]

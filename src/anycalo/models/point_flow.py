@@ -11,13 +11,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.special import ndtr
 from torch import Tensor, nn
 from zuko.transforms import MonotonicRQSTransform
 
 from anycalo.errors import ModelError
 from anycalo.models.mixture import perceptron
-from anycalo.models.splines import Splines
 
 _BOUND = 4.5
 
@@ -91,17 +89,6 @@ class PointFlow(nn.Module):
         normal = 0.5 * (z_radius**2 + z_energy**2) + math.log(2 * math.pi)
         out: Tensor = normal + math.log(2) - radius_slope - angle_slope - energy_slope
         return out
-
-    @torch.no_grad()
-    def sample(self, context: tuple[Tensor, Tensor], row: Tensor, normal: Tensor) -> Tensor:
-        """Points (P, 3) of the layers `row` (P,) of a `context`, from standard normal numbers (P, 3)."""
-        knots, part = context
-        z, place = normal.numpy(), row.numpy()
-        radius = torch.from_numpy(Splines(knots.numpy(), _BOUND).inverse(z[:, 0], place))
-        angle_knots, energy_knots = self.given_radius(part[row], radius)
-        angle = Splines(angle_knots.numpy(), 1.0).inverse((2 * ndtr(z[:, 1]) - 1).astype(z.dtype))
-        energy = Splines(energy_knots.numpy(), _BOUND).inverse(z[:, 2])
-        return torch.stack([radius, torch.from_numpy(angle), torch.from_numpy(energy)], dim=1)
 
 
 def _spline(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:

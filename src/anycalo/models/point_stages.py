@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -119,7 +120,7 @@ def distill_stage(consistency: Consistency, teacher: Denoiser, data: PointData, 
         told, normal, clean = (t.to(noise.device) for t in (data.table[pool[0][chosen]], pool[1][chosen], pool[2][chosen]))
         return consistency.trajectory_loss(teacher, told, normal, clean)
 
-    return data.stage("distill", consistency.student, F + 1, objective)
+    return dataclasses.replace(data.stage("distill", consistency.student, F + 1, objective), follows="denoiser")
 
 
 def start_stage(start: ConditionalMixture, data: PointData) -> Stage:

@@ -13,35 +13,44 @@ shower in this detector can have bends the profile as far as is sensible and no 
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 DEPTHS = 2
 """How many numbers describe a profile."""
-_PRIOR = 2e-3
-_STEPS = 10
-_STEEPEST = 8.0
-_FARTHEST = 50.0
+PRIOR = 2e-3
+STEPS = 10
+STEEPEST = 8.0
+FARTHEST = 50.0
+"""Of `bent`, and of its compiled twin in `layer_kernels`."""
+_LEAST_SPREAD = 1e-3
 
 
-def directions(depth: Tensor, energy: Tensor) -> Tensor:
+def directions(depth: Any, energy: Any) -> Any:
     """The functions phi of layers, (B, L, 2): of mean 0, spread 1 and no correlation under the expected profile.
+
+    Tensors or NumPy arrays, as those of `universal.Coordinates.told`.
 
     Args:
         depth: of the sensors along the axis [X0], (B, L).
         energy: expected of the layers, (B, L); 0 beyond a detector's layers, where phi is 0 too.
     """
-    weight = energy / energy.sum(1, keepdim=True)
-    first = _standard(depth, weight)
-    second = _standard((1 + depth.clamp_min(0)).log(), weight)
-    second = _standard(second - (weight * first * second).sum(1, keepdim=True) * first, weight)
-    return torch.where(energy[..., None] > 0, torch.stack([first, second], dim=-1), torch.zeros(()))
+    xp: Any = torch if isinstance(energy, Tensor) else np
+    weight = energy / energy.sum(1)[:, None]
 
+    def standard(x: Any) -> Any:
+        centred = x - (weight * x).sum(1)[:, None]
+        # A detector of one or two layers has no depth to tell.
+        spread = (weight * centred**2).sum(1)[:, None] ** 0.5
+        return centred / xp.where(spread > _LEAST_SPREAD, spread, _LEAST_SPREAD)
 
-def _standard(x: Tensor, weight: Tensor) -> Tensor:
-    centred = x - (weight * x).sum(1, keepdim=True)
-    # A detector of one or two layers has no depth to tell.
-    return centred / (weight * centred**2).sum(1, keepdim=True).sqrt().clamp_min(1e-3)
+    first = standard(depth)
+    second = standard(xp.log(1 + depth * (depth > 0)))
+    second = standard(second - (weight * first * second).sum(1)[:, None] * first)
+    return xp.where(energy[..., None] > 0, xp.stack([first, second], -1), 0.0)
 
 
 def measure(phi: Tensor, energy: Tensor) -> Tensor:
@@ -57,20 +66,20 @@ def bent(phi: Tensor, energy: Tensor, wanted: Tensor) -> Tensor:
     """
     log_energy = torch.where(energy > 0, energy.clamp_min(1e-30).log(), torch.full((), -torch.inf))
     b = torch.zeros_like(wanted)
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         weight = (log_energy + torch.einsum("bk,blk->bl", b, phi)).softmax(1)
         mean = torch.einsum("bl,blk->bk", weight, phi)
         spread = torch.einsum("bl,blj,blk->bjk", weight, phi, phi) - mean[:, :, None] * mean[:, None]
-        gradient = wanted - mean - _PRIOR * b
-        xx, yy, xy = spread[:, 0, 0] + _PRIOR, spread[:, 1, 1] + _PRIOR, spread[:, 0, 1]
+        gradient = wanted - mean - PRIOR * b
+        xx, yy, xy = spread[:, 0, 0] + PRIOR, spread[:, 1, 1] + PRIOR, spread[:, 0, 1]
         step = (
             torch.stack([yy * gradient[:, 0] - xy * gradient[:, 1], xx * gradient[:, 1] - xy * gradient[:, 0]], dim=1)
             / (xx * yy - xy**2).clamp_min(1e-12)[:, None]
         )
         # Newton's method, damped while far away.
         decrement = (gradient * step).sum(1, keepdim=True).clamp_min(0).sqrt()
-        b = (b + step / (1 + decrement)).clamp(-_STEEPEST, _STEEPEST)
+        b = (b + step / (1 + decrement)).clamp(-STEEPEST, STEEPEST)
     bend = torch.einsum("bk,blk->bl", b, phi)
     # The sum stays what it was.
     change = log_energy.logsumexp(1, keepdim=True) - (log_energy + bend).logsumexp(1, keepdim=True)
-    return torch.where(energy > 0, (bend + change).clamp(-_FARTHEST, _FARTHEST).exp(), torch.ones(()))
+    return torch.where(energy > 0, (bend + change).clamp(-FARTHEST, FARTHEST).exp(), torch.ones(()))

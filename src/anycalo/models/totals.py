@@ -16,7 +16,7 @@ QUANTITIES = 7
 DEPTHS = slice(5, 7)
 """Where among them the depths stand."""
 NOISE = QUANTITIES + 2
-"""Standard normal numbers that a shower takes."""
+"""Standard normal numbers that a shower takes: for the quantities, for the component of the mixture, and for the member."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +98,6 @@ class Totals(nn.Module):
         scaled = (totals - self.mean) / self.std
         each = [member.mixture.log_prob(member(told), scaled) for member in self.members]  # type: ignore[operator, union-attr]
         return -torch.stack(each).mean(0) / QUANTITIES
-
-    def sample(self, told: Told, normal: Tensor) -> Tensor:
-        """Totals (B, 7) from standard normal numbers (B, 9), the last of which chooses the member."""
-        chosen = (torch.special.ndtr(normal[:, -1]) * len(self.members)).long().clamp_max(len(self.members) - 1)
-        out = torch.empty(len(normal), QUANTITIES)
-        for k, member in enumerate(self.members):
-            mine = torch.nonzero(chosen == k)[:, 0]
-            if len(mine):
-                out[mine] = member.mixture.sample(member(told[mine]), normal[mine, :-1])  # type: ignore[operator, union-attr]
-        return out * self.std + self.mean
 
     def scaled(self, totals: Tensor) -> Tensor:
         """Totals as inputs of other networks, (B, 7)."""

@@ -12,6 +12,8 @@ flow over the new layers, which starts as the identity on features that already 
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,8 +22,10 @@ from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.geometry.derived import critical_energy_mev
 from anycalo.models.caloclouds import CaloClouds
+from anycalo.models.caloclouds_config import CaloCloudsConfig
 from anycalo.models.model import Domain, Model, axis_slopes
 from anycalo.models.noise import Noise
+from anycalo.models.samplers import SAMPLERS
 from anycalo.models.universal import Geometry, Told, UniversalCoordinates, particle_table
 from anycalo.showers import Beam, Incident, Showers
 
@@ -213,6 +217,24 @@ def _features(model: CaloClouds, showers: Showers, seed: int) -> tuple[Tensor, T
     noise = torch.randn(flow.size, flow.noise_features, generator=torch.Generator().manual_seed(seed))
     plain, m = model.features._raw(n, e, energy_mev, extras, noise)
     return plain, m, n > 0, basis, model.features._mean_basis(basis, n)
+
+
+def teacher(base: Model) -> Model:
+    """A `caloclouds` model that generates with its denoiser, without the networks of one step distilled from it or beside it.
+
+    They would have to be distilled anew for every model that is adapted. A model without such networks is returned itself.
+    """
+    if not isinstance(base, CaloClouds):
+        return base
+    config = base.config
+    if config.distill is None and config.mean_flow is None:
+        return base
+    plain = CaloCloudsConfig()
+    sampler, steps = (config.sampler, config.steps) if config.sampler in SAMPLERS else (plain.sampler, plain.steps)
+    model = CaloClouds(dataclasses.replace(config, distill=None, mean_flow=None, sampler=sampler, steps=steps), base.domain)
+    wanted = model.state_dict()
+    model.load_state_dict({name: value for name, value in base.state_dict().items() if name in wanted})
+    return model.eval()
 
 
 def base_for(base: Model, showers: Showers, *, n: int = 400, seed: int = 1) -> Model:

@@ -17,6 +17,9 @@ half-way to the sensors before to half-way to those behind, and k such that as m
 A slanted shower is one at normal incidence in layers 1 / cos(theta) thicker, once positions across the axis are taken
 perpendicular to it: (x, y) of a layer, relative to the axis, are shortened by cos(theta) along the direction of the slant.
 
+What is told is written once, for tensors and for NumPy arrays: training and exports take the former, and generation the latter,
+whose operations on the few numbers of one shower cost a fraction.
+
 `RawCoordinates` is the ablation: the same networks told layer numbers and millimetres, and expecting nothing.
 """
 
@@ -25,9 +28,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from anycalo.geometry import Detector
@@ -83,10 +88,11 @@ class Told:
 
 
 class Geometry:
-    """Descriptors of several detectors in two tensors, layers padded with zeros.
+    """Descriptors of several detectors in tensors, layers padded with zeros.
 
     Args:
         detectors: D of them.
+        arrays: NumPy arrays instead of tensors.
 
     Attributes:
         layer: (D, L, len(LAYER)), L of the detector with the most layers.
@@ -96,17 +102,18 @@ class Geometry:
         count: number of layers, (D,).
     """
 
-    def __init__(self, detectors: Sequence[Detector]) -> None:
-        self.count = torch.tensor([d.n_layers for d in detectors])
-        layers = int(self.count.max())
-        self.layer = torch.zeros(len(detectors), layers, len(LAYER))
-        self.facing = torch.zeros(len(detectors), layers, 2 * len(REACHES_G_CM2))
+    def __init__(self, detectors: Sequence[Detector], *, arrays: bool = False) -> None:
+        count = np.array([d.n_layers for d in detectors])
+        layer = np.zeros((len(detectors), count.max(), len(LAYER)), np.float32)
+        facing = np.zeros((len(detectors), count.max(), 2 * len(REACHES_G_CM2)), np.float32)
         for k, detector in enumerate(detectors):
-            self.layer[k, : detector.n_layers] = torch.from_numpy(layer_descriptors(detector).copy()).float()
-            self.facing[k, : detector.n_layers] = torch.from_numpy(facing_table(detector).copy()).float()
-        cells = torch.tensor([cell_mm(d) for d in detectors], dtype=torch.float32)
-        self.cell = (cells.clamp(*CELLS_MM) / 10).log()
-        self.whole = torch.from_numpy(np.stack([whole_descriptors(d) for d in detectors])).float()
+            layer[k, : detector.n_layers] = layer_descriptors(detector)
+            facing[k, : detector.n_layers] = facing_table(detector)
+        whole = np.stack([whole_descriptors(d) for d in detectors]).astype(np.float32)
+        cell = np.log(np.clip([cell_mm(d) for d in detectors], *CELLS_MM) / 10).astype(np.float32)
+        tables: list[Any] = [count, layer, facing, whole, cell]
+        made: list[Any] = tables if arrays else [torch.from_numpy(table) for table in tables]
+        self.count, self.layer, self.facing, self.whole, self.cell = made
 
 
 class Coordinates(ABC):
@@ -129,36 +136,59 @@ class Coordinates(ABC):
         return out
 
     @abstractmethod
-    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
-        """B particles (`particle_table`) in the detectors `which` (B,) of a geometry."""
+    def told(self, geometry: Geometry, which: Any, particle: Any) -> Told:
+        """B particles (`particle_table`) in the detectors `which` (B,) of a geometry; all of them tensors, or NumPy arrays."""
 
     @abstractmethod
     def scale_mm(self, detector: Detector) -> float:
         """The unit of positions across the axis [mm]."""
 
     @abstractmethod
-    def squeeze(self, xy: Tensor, slope: Tensor) -> Tensor:
+    def squeeze(self, xy: Any, slope: Any) -> Any:
         """Positions in a layer relative to the axis (P, 2) as seen across the axis, given slopes (P, 2): dx / dz, dy / dz."""
 
     @abstractmethod
-    def stretch(self, xy: Tensor, slope: Tensor) -> Tensor:
+    def stretch(self, xy: Any, slope: Any) -> Any:
         """Inverse of `squeeze`."""
 
 
 def particle_table(incident: Incident) -> Tensor:
     """Logarithm of E [MeV], direction and charge of B particles, (B, 5)."""
-    charge = -np.sign(incident.pdg) * (incident.pdg != 22)
-    columns = np.column_stack([np.log(incident.energy_mev.astype(np.float64)), incident.direction, charge])
-    return torch.from_numpy(columns).float()
+    return torch.from_numpy(particle_array(incident))
 
 
-def gamma_cdf(t: Tensor, t_max: Tensor) -> Tensor:
+def particle_array(incident: Incident) -> np.ndarray:
+    """`particle_table`, not as a tensor."""
+    table = np.empty((len(incident), 5), np.float32)
+    table[:, 0] = np.log(incident.energy_mev.astype(np.float64))
+    table[:, 1:4] = incident.direction
+    table[:, 4] = -np.sign(incident.pdg) * (incident.pdg != 22)
+    return table
+
+
+def gamma_cdf(t: Any, t_max: Any) -> Any:
     """Share of a shower's energy lost before depth t [X0], for its maximum at t_max; broadcast."""
-    share: Tensor = torch.special.gammainc(_B * t_max.clamp_min(0.5) + 1, _B * t.clamp_min(0))
-    return share
+    gammainc = torch.special.gammainc if isinstance(t, Tensor) else special.gammainc
+    return gammainc(_B * _at_least(t_max, 0.5) + 1, _B * _at_least(t, 0.0))
 
 
-def _column(table: Tensor, name: str, names: tuple[str, ...]) -> Tensor:
+def gamma_share(front: Any, back: Any, t_max: Any) -> Any:
+    """Share of a shower's energy lost between two depths [X0]; in float64, for behind the shower both are nearly all."""
+    front, back, t_max = (x.double() if isinstance(x, Tensor) else x.astype(np.float64) for x in (front, back, t_max))
+    share = gamma_cdf(back, t_max) - gamma_cdf(front, t_max)
+    return share.float() if isinstance(share, Tensor) else share.astype(np.float32)
+
+
+def _at_least(x: Any, low: float) -> Any:
+    return x.clamp_min(low) if isinstance(x, Tensor) else np.maximum(x, low)
+
+
+def _namespace(x: Any) -> Any:
+    """The module whose functions take x."""
+    return torch if isinstance(x, Tensor) else np
+
+
+def _column(table: Any, name: str, names: tuple[str, ...]) -> Any:
     return table[..., names.index(name)]
 
 
@@ -170,45 +200,45 @@ class UniversalCoordinates(Coordinates):
     detail_features = 13
     slope_in_x = 3
 
-    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
+    def told(self, geometry: Geometry, which: Any, particle: Any) -> Told:
         """See `Coordinates.told`."""
+        xp = _namespace(particle)
         layers, whole = geometry.layer[which], geometry.whole[which]
-        log_e, dx, dy, dz, charge = particle.unbind(1)
+        log_e, dx, dy, dz, charge = particle.T
         path = 1 / dz
-        photon = (charge == 0).float()
+        photon = 1 - charge**2
         critical = _column(whole, "critical_energy_mev", WHOLE)
-        log_y = log_e - critical.log()
+        log_y = log_e - xp.log(critical)
         t_max = log_y - 0.5 + photon
 
-        def of(name: str) -> Tensor:
+        def of(name: str) -> Any:
             return _column(layers, name, LAYER)
 
-        valid = torch.arange(layers.shape[1])[None] < geometry.count[which][:, None]
+        valid = xp.arange(layers.shape[1])[None] < geometry.count[which][:, None]
         front, back = of("sensor_front_x0") * path[:, None], of("sensor_back_x0") * path[:, None]
         # Over a thin sensor the mean is taken over a twentieth of a radiation length, below which nothing changes.
-        thin = (0.05 - (back - front)).clamp_min(0) / 2
-        front, back = (front - thin).clamp_min(0), back + thin
+        thin = _at_least(0.05 - (back - front), 0.0) / 2
+        front, back = _at_least(front - thin, 0.0), back + thin
         peak = t_max[:, None]
-        density = (gamma_cdf(back, peak) - gamma_cdf(front, peak)) / (back - front).clamp_min(1e-3)
-        flux = log_y.exp()[:, None] * density.clamp_min(0) + _SMALLEST_FLUX
+        density = gamma_share(front, back, peak) / _at_least(back - front, 1e-3)
+        flux = xp.exp(log_y)[:, None] * _at_least(density, 0.0) + _SMALLEST_FLUX
         mip = of("mip_mev") * path[:, None]
-        zero = torch.zeros(())
-        points = torch.where(valid, flux * of("sensors"), zero)
-        visible = torch.where(valid, flux * mip, zero)
-        last = torch.arange(layers.shape[1])[None] == geometry.count[which][:, None] - 1
-        share = torch.where(last, 2.0, 1.0) * of("behind_x0")
+        points = xp.where(valid, flux * of("sensors"), 0.0)
+        visible = xp.where(valid, flux * mip, 0.0)
+        last = xp.arange(layers.shape[1])[None] == geometry.count[which][:, None] - 1
+        share = xp.where(last, 2 * of("behind_x0"), of("behind_x0"))
         share[:, 0] += of("spacing_x0")[:, 0]
         thickness = (of("spacing_x0") + share) / 2
-        per_mip = torch.where(valid, thickness / mip.clamp_min(1e-9), zero)
+        per_mip = xp.where(valid, thickness / _at_least(mip, 1e-9), 0.0)
         calibration = per_mip * (visible.sum(1) / (visible * per_mip).sum(1))[:, None]
-        calibration = torch.where(valid, calibration, torch.ones(()))
+        calibration = xp.where(valid, calibration, 1.0)
         energy = visible * calibration
-        middle = (front + back) / 2
+        middle, sensors = (front + back) / 2, _at_least(of("sensors"), 1.0)
         depth = _column(whole, "depth_x0", WHOLE) * path
         radius = _column(whole, "moliere_mm", WHOLE)
 
-        def log(x: Tensor, low: float = 1e-4) -> Tensor:
-            return x.clamp_min(low).log()
+        def log(x: Any, low: float = 1e-4) -> Any:
+            return xp.log(_at_least(x, low))
 
         layer = [
             (middle - peak) / 5,
@@ -219,9 +249,9 @@ class UniversalCoordinates(Coordinates):
             log(of("spacing_x0") * path[:, None], 1e-2),
             log(of("behind_x0") * path[:, None], 1e-2),
             log(of("spacing_mm") / radius[:, None], 1e-2),
-            log(of("sensor_mm") / of("sensors").clamp_min(1) * path[:, None]),
-            log(of("sensor_x0") / of("sensors").clamp_min(1) * path[:, None]) / 2,
-            log(mip / of("sensors").clamp_min(1)),
+            log(of("sensor_mm") / sensors * path[:, None]),
+            log(of("sensor_x0") / sensors * path[:, None]) / 2,
+            log(mip / sensors),
             of("sensor_z") / 10,
             log(of("sensors")),
             log(of("sampling_fraction")),
@@ -250,17 +280,17 @@ class UniversalCoordinates(Coordinates):
             log(1 - gamma_cdf(depth, t_max), 1e-6) / 4,
             geometry.cell[which],
         ]
-        told = torch.where(valid[..., None], torch.stack(layer, dim=-1), zero)
+        told = xp.where(valid[..., None], xp.stack(layer, -1), 0.0)
         # Slow electrons curl back in the gaps of a strong field, within millimetres.
-        gaps = torch.stack([of("gap_front_mm"), of("gap_back_mm")], dim=-1)
+        gaps = xp.stack([of("gap_front_mm"), of("gap_back_mm")], -1)
         gap = gaps.sum(-1)
         curl = gap * field[:, None]
         own = [gaps + 0.2, gap[..., None] + 0.2]
-        extra = torch.cat([t.log() for t in own] + [curl[..., None] / 3, (curl / (curl + 2))[..., None]], dim=-1)
-        detail = torch.cat([geometry.facing[which] / 40 - 1, extra], dim=-1)
-        detail = torch.where(valid[..., None], detail, zero)
+        extra = xp.concatenate([xp.log(t) for t in own] + [curl[..., None] / 3, (curl / (curl + 2))[..., None]], -1)
+        detail = xp.concatenate([geometry.facing[which] / 40 - 1, extra], -1)
+        detail = xp.where(valid[..., None], detail, 0.0)
         return Told(
-            shower=torch.stack(shower, dim=1),
+            shower=xp.stack(shower, 1),
             layer=told,
             valid=valid,
             points=points,
@@ -274,22 +304,21 @@ class UniversalCoordinates(Coordinates):
         """The Moliere radius."""
         return float(whole_descriptors(detector)[WHOLE.index("moliere_mm")])
 
-    def squeeze(self, xy: Tensor, slope: Tensor) -> Tensor:
+    def squeeze(self, xy: Any, slope: Any) -> Any:
         """See `Coordinates.squeeze`."""
         return _along(xy, slope, lambda cos: cos)
 
-    def stretch(self, xy: Tensor, slope: Tensor) -> Tensor:
+    def stretch(self, xy: Any, slope: Any) -> Any:
         """See `Coordinates.stretch`."""
         return _along(xy, slope, lambda cos: 1 / cos)
 
 
-def _along(xy: Tensor, slope: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
+def _along(xy: Any, slope: Any, factor: Callable[[Any], Any]) -> Any:
     """Positions with their component along the slope multiplied by a function of cos(theta)."""
-    squared = (slope**2).sum(1, keepdim=True)
-    cos = (1 + squared).rsqrt()
-    change = (factor(cos) - 1) / squared.clamp_min(1e-12)
-    out: Tensor = xy + torch.where(squared > 1e-10, change, 0.0) * (xy * slope).sum(1, keepdim=True) * slope
-    return out
+    squared = (slope**2).sum(1)[:, None]
+    cos = (1 + squared) ** -0.5
+    change = (factor(cos) - 1) / _at_least(squared, 1e-12)
+    return xy + _namespace(xy).where(squared > 1e-10, change, 0.0) * (xy * slope).sum(1)[:, None] * slope
 
 
 class RawCoordinates(Coordinates):
@@ -300,15 +329,16 @@ class RawCoordinates(Coordinates):
     detail_features = 0
     slope_in_x = 1
 
-    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
+    def told(self, geometry: Geometry, which: Any, particle: Any) -> Told:
         """See `Coordinates.told`; the same number of points and the same energy are expected of every layer."""
+        xp = _namespace(particle)
         layers, whole = geometry.layer[which], geometry.whole[which]
-        log_e, dx, dy, dz, charge = particle.unbind(1)
-        valid = torch.arange(layers.shape[1])[None] < geometry.count[which][:, None]
-        count = geometry.count[which].float()
-        number = torch.arange(layers.shape[1]).float().expand_as(valid)
+        log_e, dx, dy, dz, charge = particle.T
+        valid = xp.arange(layers.shape[1])[None] < geometry.count[which][:, None]
+        count = xp.asarray(geometry.count[which], dtype=particle.dtype)
+        number = xp.zeros_like(layers[..., 0]) + xp.arange(layers.shape[1], dtype=particle.dtype)
 
-        def of(name: str) -> Tensor:
+        def of(name: str) -> Any:
             return _column(layers, name, LAYER)
 
         layer = [
@@ -326,36 +356,35 @@ class RawCoordinates(Coordinates):
             dx,
             dy,
             dz - 1,
-            (charge == 0).float(),
+            1 - charge**2,
             charge,
             _column(whole, "field_tesla", WHOLE) / 3,
             _column(whole, "effective_z", WHOLE) / 40 - 1,
             count / 20,
             geometry.cell[which],
         ]
-        zero = torch.zeros(())
-        even = torch.where(valid, log_e.exp()[:, None] / (10 * count[:, None]), zero)
-        told = torch.where(valid[..., None], torch.stack(layer, dim=-1), zero)
+        even = xp.where(valid, xp.exp(log_e)[:, None] / (10 * count[:, None]), 0.0)
+        told = xp.where(valid[..., None], xp.stack(layer, -1), 0.0)
         return Told(
-            shower=torch.stack(shower, dim=1),
+            shower=xp.stack(shower, 1),
             layer=told,
             valid=valid,
             points=even,
             energy_mev=even,
-            calibration=torch.ones(valid.shape),
+            calibration=xp.ones_like(even),
             phi=directions(number, even),
-            detail=torch.zeros(*valid.shape, 0),
+            detail=told[..., :0],
         )
 
     def scale_mm(self, detector: Detector) -> float:
         """20 mm everywhere."""
         return 20.0
 
-    def squeeze(self, xy: Tensor, slope: Tensor) -> Tensor:
+    def squeeze(self, xy: Any, slope: Any) -> Any:
         """As it is."""
         return xy
 
-    def stretch(self, xy: Tensor, slope: Tensor) -> Tensor:
+    def stretch(self, xy: Any, slope: Any) -> Any:
         """As it is."""
         return xy
 

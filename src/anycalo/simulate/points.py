@@ -42,6 +42,8 @@ def merge_steps(
     Returns:
         Points sorted by layer, shape (N, 4), as `steps`.
     """
+    if not len(steps) and not neutral_mev.any():
+        return np.zeros((0, 4))
     offset = rng.random(2) * merge_mm
     layers = detector.n_layers
     charged_mev = np.bincount(steps[:, 0].astype(int), weights=steps[:, 3], minlength=layers)

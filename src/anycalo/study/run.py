@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -22,7 +23,7 @@ from anycalo.generate import generate
 from anycalo.models import Model, load_model
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.config import to_table
-from anycalo.models.transplant import calibrate, zero_shot
+from anycalo.models.transplant import calibrate, teacher, zero_shot
 from anycalo.showers import Showers
 from anycalo.study.recipe import SCRATCH, ZERO, Base, Cell, StudyRecipe
 from anycalo.train import FinetuneConfig, Finetuned, finetune, from_scratch
@@ -64,15 +65,15 @@ def run_study(
     k, n = part
     if not 1 <= k <= n:
         raise TrainingError(f"part is {k} of {n}; expected from 1 to the second number")
-    _claim(out, recipe)
-    study = _Study(recipe, out, root)
+    claim(out, recipe)
+    study = Study(recipe, out, root)
     cells = recipe.cells()
     for place, cell in enumerate(cells):
         if progress is not None:
-            progress(sum(_path(out, c).exists() for c in cells), len(cells))
-        if place % n == k - 1 and not _path(out, cell).exists():
-            _write(_path(out, cell), study.cell(cell))
-    done = sum(_path(out, c).exists() for c in cells)
+            progress(sum(cell_file(out, c).exists() for c in cells), len(cells))
+        if place % n == k - 1 and not cell_file(out, cell).exists():
+            write(cell_file(out, cell), study.cell(cell))
+    done = sum(cell_file(out, c).exists() for c in cells)
     if progress is not None:
         progress(done, len(cells))
     return done
@@ -82,17 +83,24 @@ def results(recipe: StudyRecipe, out: str | Path) -> dict[Cell, dict[str, Any]]:
     """The finished cells of a study."""
     found = {}
     for cell in recipe.cells():
-        path = _path(Path(out), cell)
+        path = cell_file(Path(out), cell)
         if path.exists():
             found[cell] = json.loads(path.read_text("utf-8"))
     return found
 
 
-def _path(out: Path, cell: Cell) -> Path:
+def cell_file(out: Path, cell: Cell) -> Path:
+    """Where a finished cell is."""
     return out / CELLS / f"{cell.key}.json"
 
 
-def _claim(out: Path, recipe: StudyRecipe) -> None:
+def claim(out: Path, recipe: StudyRecipe) -> None:
+    """Begin a study in a directory, or go on with the same one.
+
+    Raises:
+        TrainingError: if it holds another study.
+        OutputError: if it holds anything else, or cannot be written.
+    """
     path = out / RECIPE
     if path.exists():
         found = json.loads(path.read_text("utf-8"))
@@ -101,20 +109,21 @@ def _claim(out: Path, recipe: StudyRecipe) -> None:
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists already and is not a study; choose another name or remove it")
     else:
-        _write(path, {"sha256": recipe.digest(), "recipe": to_table(recipe)})
+        write(path, {"sha256": recipe.digest(), "recipe": to_table(recipe)})
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that is complete or absent."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
         os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-class _Study:
+class Study:
     """Bases, targets, and what is prepared once for many cells."""
 
     def __init__(self, recipe: StudyRecipe, out: Path, root: Path) -> None:
@@ -147,14 +156,18 @@ class _Study:
         seconds = time.monotonic() - began
         return {**dataclasses.asdict(cell), **made, "training_seconds": round(seconds, 1), **self.compare(model, cell)}
 
-    def adapt(self, cell: Cell, showers: Showers, rate: float) -> tuple[Model, Finetuned]:
-        """The base, as it is when fine-tuning begins, and what becomes of it."""
+    def adapt(self, cell: Cell, showers: Showers, rate: float, *, few: int = FinetuneConfig.few) -> tuple[Model, Finetuned]:
+        """The base, as it is when fine-tuning begins, and what becomes of it.
+
+        From scratch there is nothing to accept or refuse, and a fifth of the showers, held out once, says when to stop.
+        """
         start = self.start(cell.base, cell.target)
         config = FinetuneConfig(
             method=Method() if cell.method == SCRATCH else Method.parse(cell.method),
             learning_rate=rate,
             steps=self.recipe.steps,
             patience=self.recipe.patience,
+            few=0 if cell.method == SCRATCH else few,
             seed=cell.seed,
         )
         if cell.method == SCRATCH:
@@ -164,7 +177,7 @@ class _Study:
         return start, finetune(start, showers, config)
 
     def rate(self, base: str, target: str, method: str) -> float:
-        """The learning rate with the lowest loss on held-out showers, of those that every method tries."""
+        """The learning rate with the lowest loss on held-out showers (a fifth, once), of those that every method tries."""
         path = self.out / RATES / base / target / f"{method}.json"
         if not path.exists():
             count, seed = min(self.recipe.search_showers, max(self.recipe.showers)), self.recipe.seeds[0]
@@ -173,14 +186,14 @@ class _Study:
             losses: dict[str, float | None] = {}
             for rate in self.recipe.learning_rates:
                 try:
-                    losses[f"{rate:g}"] = self.adapt(cell, showers, rate)[1].validation_loss
+                    losses[f"{rate:g}"] = self.adapt(cell, showers, rate, few=0)[1].validation_loss
                 except TrainingError:
                     losses[f"{rate:g}"] = None  # it diverged
             known = {rate: loss for rate, loss in losses.items() if loss is not None}
             if not known:
                 raise TrainingError(f"{method} diverges at every learning rate; add lower learning_rates to the recipe")
             best = min(known, key=known.__getitem__)
-            _write(path, {"losses": losses, "learning_rate": float(best), "showers": count, "seed": seed})
+            write(path, {"losses": losses, "learning_rate": float(best), "showers": count, "seed": seed})
         return float(json.loads(path.read_text("utf-8"))["learning_rate"])
 
     def compare(self, model: Model, cell: Cell) -> dict[str, Any]:
@@ -217,7 +230,7 @@ class _Study:
 
     def _start(self, base: str, target: str) -> Model:
         """The base, moved to the target's detector where it must be; moved once for a study."""
-        loaded = load_model(self._model(self.bases[base]))
+        loaded = teacher(load_model(self._model(self.bases[base])))
         showers = self.training(target)
         if not isinstance(loaded, CaloClouds) or loaded.domain.detector == showers.detector:
             return loaded
@@ -225,7 +238,11 @@ class _Study:
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             moved = zero_shot(loaded, showers, n=self.recipe.moved, seed=self.recipe.seeds[0])
-            moved.save(folder, card={"moved": loaded.digest()})
+            try:
+                moved.save(folder, card={"moved": loaded.digest()})
+            except OutputError:
+                if not folder.exists():  # otherwise another process has made the same one meanwhile
+                    raise
         return load_model(folder)
 
     def _file(self, path: str) -> Path:

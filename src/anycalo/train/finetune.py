@@ -5,10 +5,11 @@ Each stage of a model is adapted on its own, and keeps the base's weights unless
 1. Held-out showers: a fifth; of fewer than `few` showers each fifth in turn (cross-validation).
 2. Training stops when the loss on them has not fallen for `patience` validations; what counts is an average of the weights.
 3. Weights are pulled back to those of the base (L2-SP, arXiv 1802.01483), the more the fewer showers there are.
-4. The loss on held-out showers is compared with the base's, block by block with the same random numbers. The stage is accepted
-   where the mean gain exceeds `sigmas` times its standard error over the blocks.
+4. The loss on held-out showers is compared with the base's, shower by shower with the same random numbers. The stage is
+   accepted where the mean gain exceeds `sigmas` times its standard error over the showers.
 
-After cross-validation an accepted stage is trained anew on all showers, for as many steps as were best on those held out.
+An accepted stage is then trained anew on all showers, for as many steps as were best on those held out.
+A student that imitates another stage (`Stage.follows`) is left where that one was, and else learns from it anew, on one fold.
 Scales (means, spreads, quantiles), which need many showers, stay those of the base.
 """
 
@@ -39,6 +40,7 @@ Progress = Callable[[int, int], None]
 RATES: Mapping[str, float] = MappingProxyType({"full": 3e-4, "bitfit": 3e-3, "bitfit-hyper": 1e-3, "top": 1e-3, "lora": 1e-3})
 """Learning rates where none is given."""
 FEWEST = 10
+_BLOCKS = 100  # more do not tell the error of a mean better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ class FinetuneConfig:
         steps: at most, a stage.
         validate_every: steps between validations.
         patience: validations without a lower loss, after which a stage is stopped.
-        towards_base: strength of the pull towards the base's weights: what a step moves, times this, times `few` over the
-            number of showers, is taken back.
+        towards_base: strength of the pull towards the base's weights: of how far they are from it, a step takes back the
+            learning rate times this times 100 over the number of showers.
         held_out: fraction of the showers held out.
         few: below this number of showers every fifth (`held_out`) is held out in turn.
         sigmas: standard errors by which the loss must fall for a stage to be accepted; minus infinity for always.
@@ -64,15 +66,15 @@ class FinetuneConfig:
 
     method: Method = field(default_factory=Method)
     learning_rate: float = 0.0
-    steps: int = 400
+    steps: int = 200
     validate_every: int = 20
-    patience: int = 5
+    patience: int = 3
     towards_base: float = 1.0
     held_out: float = 0.2
-    few: int = 100
-    sigmas: float = 2.0
-    batch_showers: int = 64
-    batch_points: int = 2048
+    few: int = 400
+    sigmas: float = 1.0
+    batch_showers: int = 48
+    batch_points: int = 1024
     validation_points: int = 20_000
     ema_decay: float = 0.95
     seed: int = 1
@@ -155,11 +157,12 @@ def finetune(base: Model, showers: Showers, config: FinetuneConfig, *, progress:
     """
     base.check(showers.detector)
     showers = _used(showers)
-    if config.method.name == "lora" and getattr(base, "consistency", None) is not None:
-        raise TrainingError("a distilled model and method 'lora' do not go together; take another method")
+    consistency = getattr(base, "consistency", None)
+    if config.method.name == "lora" and consistency is not None and consistency.config.method == "consistency":
+        raise TrainingError("consistency distillation and method 'lora' do not go together; take another method")
     model = copy.deepcopy(base).train()
     run = _Run(model, _folds(model, showers, config, fit=False), showers, config, progress)
-    reports = {name: run.stage(k) for k, name in enumerate(run.names)}
+    reports = run.stages()
     model.domain = widened(base, showers)
     card = {
         "finetuning": {
@@ -187,7 +190,7 @@ def from_scratch(like: Model, showers: Showers, config: FinetuneConfig, *, progr
         model = FAMILIES[like.family](like.config, Domain.of([showers]))
     model.stages([showers], [showers], seed=config.seed)
     run = _Run(model.train(), _folds(model, showers, config, fit=False), showers, config, progress)
-    reports = {name: run.stage(k) for k, name in enumerate(run.names)}
+    reports = run.stages()
     return Finetuned(model=model.eval(), changes={}, stages=reports, card={})
 
 
@@ -253,19 +256,35 @@ class _Run:
         self.names = [stage.name for stage in folds[0][0]]
         self.changes: dict[str, Tensor] = {}
         self.done = 0
-        self.total = config.steps * len(self.names) * (len(folds) + (len(folds) > 1))
+        self.total = config.steps * len(self.names) * (len(folds) + 1)
+
+    def stages(self) -> dict[str, StageReport]:
+        """Adapt one stage after the other."""
+        reports: dict[str, StageReport] = {}
+        for index, name in enumerate(self.names):
+            followed = self.folds[0][0][index].follows
+            change = followed is None or reports[followed].accepted
+            reports[name] = self.stage(index) if change else self._left(*self.folds[0], index)
+            self._count((index + 1) * self.total // len(self.names) - self.done)
+        return reports
+
+    def _left(self, stages: list[Stage], held_out: int, index: int) -> StageReport:
+        loss, size = float(self._validate(stages[index], held_out).mean()), parameter_count(stages[index].module)
+        return StageReport(trained=0, total=size, accepted=False, steps=0, base_loss=loss, loss=loss, gain_error=0.0)
 
     def stage(self, index: int) -> StageReport:
         """Adapt one stage, or leave it."""
         config = self.config
+        anew = self.folds[0][0][index].follows is None
+        folds = self.folds if anew else self.folds[:1]
         curves: list[Tensor] = []
         before = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         kept: list[list[Tensor]] = []
-        for stages, held_out in self.folds:
+        for stages, held_out in folds:
             kept = []
             curve, adaptation = self._train(stages[index], index, held_out, config.steps, kept)
             curves.append(curve)
-            if len(self.folds) > 1:
+            if anew:
                 self._undo(adaptation, before)
         # Every fold has validated this often; the first row is the base.
         rows = min(len(curve) for curve in curves)
@@ -277,9 +296,9 @@ class _Run:
         accepted = bool(first) or (best > 0 and float(gains.mean()) > config.sigmas * error)
         steps = min(best * config.validate_every, config.steps) if accepted else 0
         if not accepted:
-            if len(self.folds) == 1:
+            if not anew:
                 self._undo(adaptation, before)
-        elif len(self.folds) > 1:
+        elif anew:
             everything = self.model.stages([self.showers], [self.showers[:1]], seed=config.seed, fit=False)[index]
             _, adaptation = self._train(everything, index, 0, steps, [])
         else:
@@ -288,7 +307,6 @@ class _Run:
                     parameter.copy_(value)
         if accepted:
             self._keep(adaptation)
-        self._count((index + 1) * self.total // len(self.names) - self.done)
         return StageReport(
             trained=adaptation.trained,
             total=adaptation.total,
@@ -331,7 +349,7 @@ class _Run:
         # Examples are showers, a few variants of each at most, or points, of which a shower has many.
         of_showers = stage.size <= 4 * len(self.showers)
         batch = min(stage.size, config.batch_showers if of_showers else config.batch_points)
-        pull = config.towards_base * config.few / len(self.showers)
+        pull = config.towards_base * 100 / len(self.showers)
         curve = [self._validate(stage, held_out)] if held_out else []
         best, since = math.inf, 0
         for step in range(steps):
@@ -354,8 +372,7 @@ class _Run:
             if held_out and ((step + 1) % config.validate_every == 0 or step + 1 == steps):
                 with swapped(parameters, ema):
                     curve.append(self._validate(stage, held_out))
-                if len(self.folds) == 1:
-                    kept.append([v.clone() for v in ema])
+                kept.append([v.clone() for v in ema])
                 mean = float(curve[-1].mean())
                 best, since = (mean, 0) if mean < best else (best, since + 1)
                 if since >= config.patience:
@@ -367,12 +384,11 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self, stage: Stage, held_out: int) -> Tensor:
-        """Losses of blocks of held-out examples, each of about as many showers; always with the same random numbers."""
+        """Losses of held-out examples, of a shower each as nearly as can be; always with the same random numbers."""
         n = min(stage.validation_size, self.config.validation_points)
         chosen = stage.size + torch.arange(n) * stage.validation_size // n
         noise = torch.randn(n, stage.noise_features, generator=step_generator(self.config.seed, 1_000_000, 0))
-        blocks = min(n, held_out, 20 if len(self.folds) == 1 else 8)
-        parts = torch.arange(n).tensor_split(blocks)
+        parts = torch.arange(n).tensor_split(min(n, held_out, _BLOCKS))
         losses = [float(stage.objective(stage.batch(chosen[part]), noise[part])) for part in parts]
         if not all(map(math.isfinite, losses)):
             raise TrainingError(f"the validation loss of '{stage.name}' is not finite; lower the learning rate")

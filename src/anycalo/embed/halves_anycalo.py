@@ -1,0 +1,222 @@
+"""The `anycalo` family as two halves of tensor arithmetic, for one detector.
+
+The walk through the layers, which generation does in compiled loops, is written out layer by layer: a graph of a detector
+with L layers holds L steps. Everything that was trained is called as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from anycalo.geometry import Detector
+from anycalo.geometry.descriptors import LAYER, layer_descriptors
+from anycalo.models.anycalo import AnyCalo
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
+from anycalo.models.layer_tokens import OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
+from anycalo.models.point_features import impose_energy
+from anycalo.models.point_flow import _BOUND, PointFlow, _spline
+from anycalo.models.recurrent import NOISE, RecurrentLayers
+from anycalo.models.totals import DEPTHS, Totals
+from anycalo.models.totals import NOISE as OF_TOTALS
+from anycalo.models.universal import Geometry, Told
+
+POINT_NORMALS = 3
+
+
+class AnyCaloLayers(nn.Module):
+    """The first half; see `halves.Halves.layers`. Extras are the totals.
+
+    Args:
+        model: of the family.
+        detector: whose layers are walked through.
+    """
+
+    def __init__(self, model: AnyCalo, detector: Detector) -> None:
+        super().__init__()
+        self.model, self.geometry = model, Geometry([detector])
+        self.n_layers = detector.n_layers
+        self.normals = OF_TOTALS + NOISE * detector.n_layers
+
+    def forward(
+        self, normal: Tensor, energy_mev: Tensor, direction: Tensor, charge: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See above."""
+        m = self.model
+        told = told_of(m, self.geometry, energy_mev, direction, charge)
+        drawn = draw_totals(m.totals, told, normal[:, :OF_TOTALS])
+        n_total, e_total = decode_totals(told, drawn)
+        good = torch.isfinite(drawn).all(1) & (e_total < 10 * energy_mev) & (n_total >= 0.5) & (n_total < 1e7)
+        n_total, e_total = torch.where(good, n_total, 1.0), torch.where(good, e_total, 1.0)
+        depths = drawn[:, DEPTHS]
+        shares = Shares.of(told, n_total, e_total, depths)
+        of_layers = normal[:, OF_TOTALS:].reshape(-1, self.n_layers, NOISE)
+        nu, raw = walk(m.layers, told, m.totals.scaled(drawn), shares, e_total, of_layers)
+        n, calibrated = decode_layers(told, nu, raw, n_total, e_total, depths)
+        e = calibrated / told.calibration
+        good = good & (n.sum(1) >= 1) & torch.isfinite(e).all(1) & (e.sum(1) < energy_mev)
+        return n, e, drawn, good
+
+
+class AnyCaloPoints(nn.Module):
+    """The second half; see `halves.Halves.points`.
+
+    Args:
+        model: of the family.
+        detector: in which the points lie.
+    """
+
+    mip_mev: Tensor
+    z_mm: Tensor
+
+    def __init__(self, model: AnyCalo, detector: Detector) -> None:
+        super().__init__()
+        self.model, self.geometry = model, Geometry([detector])
+        self.n_layers, self.scale_mm = detector.n_layers, model.coordinates.scale_mm(detector)
+        table = layer_descriptors(detector)
+        mip = table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]
+        self.register_buffer("mip_mev", torch.from_numpy(mip.copy()).float())
+        self.register_buffer("z_mm", torch.from_numpy(detector.layer_z_mm.copy()).float())
+
+    def forward(
+        self,
+        normal: Tensor,
+        row: Tensor,
+        n: Tensor,
+        e: Tensor,
+        extras: Tensor,
+        energy_mev: Tensor,
+        direction: Tensor,
+        charge: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See above."""
+        m, layers = self.model, self.n_layers
+        told = told_of(m, self.geometry, energy_mev, direction, charge)
+        padding = row == n.shape[0] * layers
+        shower = torch.where(padding, n.shape[0] - 1, torch.div(row, layers, rounding_mode="floor"))
+        layer = torch.where(padding, 0, row - shower * layers)
+        context = m.layer_context(told, extras, n, e * told.calibration, self.mip_mev[None] / direction[:, 2:])
+        flat = context.reshape(-1, context.shape[-1])
+        x = draw_points(m.points, torch.cat([flat, flat[-1:]]), row, normal)
+        radius = torch.sinh(m.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * m.config.core_scale
+        angle = torch.pi * x[:, 1]
+        visible = torch.cat([e.flatten(), e.new_zeros(1)])
+        energy = impose_energy(m.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible)
+        xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+        moments = torch.cat([extras[:, 2:4], extras[:, 4:5] + TYPICAL_LOG_WIDTH], dim=1)
+        xy = m.lateral.impose(m.lateral.scale(xy, extras[:, 4].exp(), shower), moments, energy, shower)
+        slope = (direction[:, :2] / direction[:, 2:])[shower]
+        xy = m.coordinates.stretch(xy * self.scale_mm, slope) + slope * self.z_mm[layer][:, None]
+        return xy[:, 0], xy[:, 1], energy
+
+
+def told_of(model: AnyCalo, geometry: Geometry, energy_mev: Tensor, direction: Tensor, charge: Tensor) -> Told:
+    """What a model is told of particles in the one detector of a geometry."""
+    log_energy = energy_mev.double().log().float()[:, None]
+    particle = torch.cat([log_energy, direction, charge[:, None]], dim=1)
+    return model.coordinates.told(geometry, torch.zeros_like(charge, dtype=torch.long), particle)
+
+
+def draw_totals(totals: Totals, told: Told, normal: Tensor) -> Tensor:
+    """`Totals.sample`, with every member evaluated for every shower: which one draws is then chosen without a question."""
+    drawn = [m.mixture.sample(m(told), normal[:, :-1]) for m in totals.members]  # type: ignore[operator, union-attr]
+    each = torch.stack(drawn, dim=1)
+    member = (probability(normal[:, -1]) * len(drawn)).long().clamp_max(len(drawn) - 1)
+    chosen = each.gather(1, member[:, None, None].expand(-1, 1, each.shape[-1]))[:, 0]
+    return chosen * totals.std + totals.mean
+
+
+def walk(
+    layers: RecurrentLayers, told: Told, totals: Tensor, shares: Shares, e_total: Tensor, normal: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`RecurrentLayers.sample` layer by layer, in operations that a graph can hold."""
+    embedding = layers._embedding(told, totals, shares)
+    memory = layers.memory
+    weights = [cast(Tensor, getattr(memory, name)) for name in ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")]
+    expected, energy_expected = shares.count, shares.count * shares.mean_mev
+    total = expected.sum(1)
+    share_expected = energy_expected / energy_expected.sum(1, keepdim=True)
+
+    def step(carry: tuple[Tensor, ...], of_layer: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        h, past, points, share = carry
+        known, count_expected, log_mean, points_before, share_before, z = of_layer
+        left, left_expected = (total - points).clamp_min(0), (total - points_before).clamp_min(0)
+        rest, rest_expected = (1 - share).clamp_min(0), (1 - share_before).clamp_min(0)
+        stands = torch.stack([points + OFFSET, left + OFFSET, share + SHARE_OFFSET, rest + SHARE_OFFSET], dim=1)
+        expects = [points_before + OFFSET, left_expected + OFFSET, share_before + SHARE_OFFSET, rest_expected + SHARE_OFFSET]
+        progress = stands.log() - torch.stack(expects, dim=1).log()
+        given = nn.functional.linear(torch.cat([known, past, progress], dim=1), weights[0], weights[1])
+        remembered = nn.functional.linear(h, weights[2], weights[3])
+        size = memory.hidden_size
+        both = torch.sigmoid(given[:, : 2 * size] + remembered[:, : 2 * size])
+        new = torch.tanh(given[:, 2 * size :] + both[:, :size] * remembered[:, 2 * size :])
+        h = new + both[:, size:] * (h - new)
+        known = torch.cat([h, known], dim=1)
+        a = layers.count_mixture.sample(layers.count(known), z[:, :2])[:, 0]
+        count = ((a + (count_expected + OFFSET).log()).clamp_max(20).exp() - OFFSET).clamp_min(0)
+        log_count = (count + OFFSET).log() / 3
+        of_count = torch.stack([a, log_count, (count + 1).rsqrt()], dim=1)
+        m = layers.energy_mixture.sample(layers.energy(torch.cat([known, of_count], dim=1)), z[:, 2:])[:, 0]
+        hit = count >= 1
+        m = torch.where(hit, m, torch.zeros_like(m))
+        energy = torch.where(hit, count * (m.clamp(-12, 12) + log_mean).exp(), torch.zeros_like(m))
+        carry = (h, torch.stack([a, m, log_count], dim=1), points + count, share + energy / e_total)
+        return carry, (count, energy)
+
+    def before(x: Tensor) -> Tensor:
+        return x.cumsum(1) - x
+
+    of_layers = (embedding, expected, shares.mean_mev.log(), before(expected), before(share_expected), normal)
+    nothing = torch.zeros_like(embedding[:, 0, :1])
+    carry = (
+        nothing.repeat(1, memory.hidden_size),
+        nothing.repeat(1, 3),
+        torch.zeros_like(e_total),
+        torch.zeros_like(e_total),
+    )
+    count, energy = scan(step, carry, tuple(t.transpose(0, 1) for t in of_layers))
+    return count.transpose(0, 1), energy.transpose(0, 1)
+
+
+def scan(
+    step: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], tuple[tuple[Tensor, ...], tuple[Tensor, ...]]],
+    carry: tuple[Tensor, ...],
+    inputs: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """Take a step for each row of the inputs (L, ...), and stack what each returns beside what it carries on: (L, ...)."""
+    found = []
+    for of_step in zip(*inputs, strict=True):
+        carry, out = step(carry, of_step)
+        found.append(out)
+    return tuple(torch.stack(column) for column in zip(*found, strict=True))
+
+
+def draw_points(flow: PointFlow, told: Tensor, row: Tensor, normal: Tensor) -> Tensor:
+    """`PointFlow.sample` of the layers `row` (P,) of what is told (R, C), in operations that a graph can hold."""
+    knots, part = flow.context(told)
+    bins = flow.config.bins
+    radius = inverse(knots[row], bins, _BOUND, normal[:, 0])
+    angle_knots, energy_knots = flow.given_radius(part[row], radius)
+    angle = inverse(angle_knots, flow.config.angle_bins, 1.0, 2 * probability(normal[:, 1]) - 1)
+    return torch.stack([radius, angle, inverse(energy_knots, bins, _BOUND, normal[:, 2])], dim=1)
+
+
+def inverse(knots: Tensor, bins: int, bound: float, y: Tensor) -> Tensor:
+    """What splines with these knots (P, 3 K - 1) map to y (P,), where rounding may not take a root of less than nothing."""
+    monotone = _spline(knots, bins, bound)
+    k = monotone.searchsorted(monotone.vertical, y) - 1
+    inside, x0, x1, y0, y1, d0, d1, slope = monotone.bin(k)
+    above = torch.where(inside, y - y0, torch.zeros_like(y))
+    rise, curve = y1 - y0, above * (d0 + d1 - 2 * slope)
+    a, b, c = rise * (slope - d0) + curve, rise * d0 - curve, -slope * above
+    z = 2 * c / (-b - (b * b - 4 * a * c).clamp_min(0).sqrt())
+    return torch.where(inside, x0 + z * (x1 - x0), y)
+
+
+def probability(normal: Tensor) -> Tensor:
+    """Of a standard normal number below this one."""
+    return 0.5 * (1 + torch.erf(normal * math.sqrt(0.5)))

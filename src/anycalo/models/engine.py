@@ -1,0 +1,203 @@
+"""The fast way from particles to showers of the `anycalo` family: weights laid out once, showers made by compiled loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from torch import Tensor, nn
+
+from anycalo.errors import ModelError
+from anycalo.geometry import Detector
+from anycalo.models.anycalo import layer_mip_mev
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
+from anycalo.models.arithmetic import Perceptron
+from anycalo.models.layer_kernels import Told, Totals, Walk, draw_layers
+from anycalo.models.model import axis_slopes
+from anycalo.models.noise import Noise
+from anycalo.models.point_kernels import Points, draw_points, place
+from anycalo.models.recurrent import NOISE, PAST, RecurrentLayers
+from anycalo.models.totals import NOISE as OF_TOTALS
+from anycalo.models.totals import Member
+from anycalo.models.totals import Totals as TotalsNetwork
+from anycalo.models.universal import Geometry, particle_array
+from anycalo.showers import Incident, Showers
+
+if TYPE_CHECKING:
+    from anycalo.models.anycalo import AnyCalo
+
+_ATTEMPTS = 50
+POINT_NOISE = 3
+"""Standard normal numbers that a point takes."""
+
+
+class Engine:
+    """Showers from the weights of a model as they are now, one shower after another, so that none depends on its batch.
+
+    Args:
+        model: of the family.
+    """
+
+    def __init__(self, model: AnyCalo) -> None:
+        self._coordinates = model.coordinates
+        shower, layer, detail = (getattr(model.coordinates, f"{name}_features") for name in ("shower", "layer", "detail"))
+        quantities = len(model.totals.mean)
+        self._totals = totals_weights(model.totals, layer + detail)
+        self._walk = walk_weights(model.layers, range(shower + quantities, shower + quantities + layer + detail + 2))
+        self._points = _points(model, range(shower, shower + layer + 3))
+
+    def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
+        """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""
+        told = self._told(detector, incident)
+        layers = [self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)]
+        counts = np.array([n.sum() for _, n, _, _ in layers])
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        normal = noise.normal_points(counts, POINT_NOISE).numpy()
+        x, y, energy = np.empty((3, len(normal)), np.float32)
+        layer = np.empty(len(normal), np.int16)
+        mip, frames, axes = layer_mip_mev(detector, incident).numpy(), *self._frames(detector, incident)
+        for b, (one, (scaled, n, e, _)) in enumerate(zip(told, layers, strict=True)):
+            own = slice(offsets[b], offsets[b + 1])
+            draw_points(one, scaled, n, e, mip[b], normal[own], self._points, x[own], y[own], energy[own])
+            place(n, frames[b], axes[b], x[own], y[own], layer[own])
+        rejected = sum(failed for *_, failed in layers)
+        return Showers(
+            detector=detector,
+            incident=incident,
+            offsets=offsets,
+            x_mm=x,
+            y_mm=y,
+            layer=layer,
+            energy_mev=energy,
+            provenance={"draws": len(incident) + rejected, "draws_rejected": rejected},
+        )
+
+    def _told(self, detector: Detector, incident: Incident) -> list[Told]:
+        which = np.zeros(len(incident), np.int64)
+        told = self._coordinates.told(_geometry(detector), which, particle_array(incident))
+        columns = [_c(getattr(told, name)) for name in Told._fields]
+        return [Told(*(column[b] for column in columns)) for b in range(len(incident))]
+
+    def _layers(
+        self, told: Told, energy_mev: np.float32, noise: Noise, b: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Scaled totals, points and energy of the layers of shower b, and how many draws were unphysical."""
+        for attempt in range(_ATTEMPTS):
+            normal = noise.normal(OF_TOTALS + NOISE * len(told.points), only=np.array([b])).numpy()[0]
+            level = 0.5 * math.erfc(-normal[OF_TOTALS - 1] * math.sqrt(0.5))
+            member = self._totals[min(int(level * len(self._totals)), len(self._totals) - 1)]
+            good, scaled, n, e = draw_layers(told, energy_mev, normal, member, self._walk)
+            if good:
+                return scaled, n, e, attempt
+        raise ModelError(
+            f"no physical shower in {_ATTEMPTS} draws for a particle of {energy_mev:.6g} MeV. The model's domain says what"
+            " it was trained on: ask for that, or train longer."
+        )
+
+    def _frames(self, detector: Detector, incident: Incident) -> tuple[np.ndarray, np.ndarray]:
+        """Of every shower, `frame` and `axis` of `point_kernels.place`, (B, 2, 2) and (B, L, 2)."""
+        slope = axis_slopes(incident).astype(np.float32)
+        unit = np.tile(self._coordinates.scale_mm(detector) * np.eye(2, dtype=np.float32), (len(incident), 1))
+        frame = self._coordinates.stretch(unit, np.repeat(slope, 2, axis=0)).reshape(-1, 2, 2)
+        axis = slope[:, None] * detector.layer_z_mm[:, None].astype(np.float32)
+        return _c(frame.transpose(0, 2, 1)), axis
+
+
+@lru_cache(maxsize=64)
+def _geometry(detector: Detector) -> Geometry:
+    return Geometry([detector], arrays=True)
+
+
+def totals_weights(net: TotalsNetwork, own: int) -> list[Totals]:
+    """Of the members, whose layers differ in the first `own` inputs."""
+    members = []
+    for member in cast(Iterable[Member], net.members):
+        mixture, bias = _linear(member.mixture.linear)
+        members.append(
+            Totals(
+                layer=_perceptron(member.layer, range(own)),
+                shower=_perceptron(member.shower, range(2 * len(_linear(cast(nn.Linear, member.layer[0]))[1]))),
+                mixture=mixture,
+                mixture_bias=bias,
+                mean=_array(net.mean),
+                std=_array(net.std),
+            )
+        )
+    return members
+
+
+def walk_weights(net: RecurrentLayers, own: Sequence[int]) -> Walk:
+    """Of the layers, which differ in the inputs `own` of the embedding."""
+    gates, hidden = (_array(cast(Tensor, t)).T for t in (net.memory.weight_ih_l0, net.memory.weight_hh_l0))
+    memory, size = net.memory.hidden_size, net.memory.input_size - PAST
+    (count, count_bias), (energy, energy_bias) = (_linear(cast(nn.Linear, head[0])) for head in (net.count, net.energy))
+    count_mixture, energy_mixture = _linear(net.count_mixture.linear), _linear(net.energy_mixture.linear)
+    here, before = slice(memory, memory + size), slice(0, memory)
+    return Walk(
+        embed=_perceptron(net.embed, own),
+        of_embedding=_c(np.hstack([gates[:size], count[here], energy[here]])),
+        of_embedding_bias=np.concatenate([_array(cast(Tensor, net.memory.bias_ih_l0)), count_bias, energy_bias]),
+        of_memory=_c(np.hstack([count[before], energy[before], hidden])),
+        of_memory_bias=np.concatenate(
+            [np.zeros_like(count_bias), np.zeros_like(energy_bias), _array(cast(Tensor, net.memory.bias_hh_l0))]
+        ),
+        of_past=_c(gates[size : size + PAST]),
+        of_count=_c(energy[memory + size :]),
+        count=count_mixture[0],
+        count_bias=count_mixture[1],
+        energy=energy_mixture[0],
+        energy_bias=energy_mixture[1],
+    )
+
+
+def _points(model: AnyCalo, own: Sequence[int]) -> Points:
+    net = model.points
+    radius, of_context, angle, energy = (_linear(m) for m in (net.radius, net.of_context, net.angle, net.energy))
+    return Points(
+        trunk=_perceptron(net.trunk, own),
+        radius=radius[0],
+        radius_bias=radius[1],
+        of_context=of_context[0],
+        of_context_bias=of_context[1],
+        of_radius=_array(net.of_radius.weight),
+        knots=_c(np.hstack([angle[0], energy[0]]).T),
+        knots_bias=np.concatenate([angle[1], energy[1]]),
+        angle_bins=net.config.angle_bins,
+        mean=_array(model.totals.mean),
+        std=_array(model.totals.std),
+        radius_knots=_array(model.radius_shape.knots[0]),
+        energy_knots=_array(model.energy_shape.knots[0]),
+        edge=_array(model.radius_shape.levels)[-1],
+        core=np.float32(model.lateral.centre_scale_mm),
+        wide=np.float32(model.lateral.width_scale_mm),
+        log_width=np.float32(TYPICAL_LOG_WIDTH),
+    )
+
+
+def _perceptron(net: nn.Sequential, own: Sequence[int]) -> Perceptron:
+    """A network of which the inputs `own` differ from row to row."""
+    (first, bias), *others = (_linear(m) for m in net if isinstance(m, nn.Linear))
+    shared = [k for k in range(len(first)) if k not in own]
+    width = len(bias)
+    return Perceptron(
+        own=_c(first[list(own)]),
+        shared=_c(first[shared]),
+        weights=_c(np.reshape([w for w, _ in others], (-1, width, width))),
+        biases=np.stack([bias, *(b for _, b in others)]),
+    )
+
+
+def _linear(module: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (inputs, outputs) and bias."""
+    return _c(_array(module.weight).T), _array(module.bias)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return _c(tensor.detach().cpu().numpy())
+
+
+def _c(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -1,0 +1,319 @@
+"""One shower's points, compiled: what `point_flow`, `splines` and `point_features` do, on arrays that `engine` lays out.
+
+Points are handled `LANES` at a time, one a column, so that every loop runs on vector registers. Tests hold each function to
+the networks' modules.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from anycalo.models.arithmetic import (
+    HALF,
+    ONE,
+    TWO,
+    ZERO,
+    Array,
+    Number,
+    Perceptron,
+    affine,
+    asinh,
+    compiled,
+    cos_pi,
+    exp,
+    gelu,
+    inlined,
+    log,
+    ndtr,
+    perceptron,
+    sin_pi,
+    sinh,
+)
+from anycalo.models.layer_kernels import Told, bent, beside, depths, with_totals
+from anycalo.models.point_flow import _BOUND
+
+LANES = 128
+_f = np.float32
+BOUND, CAP = map(_f, (_BOUND, abs(2 / math.log(1e-3))))  # the second bounds the slopes of splines, as zuko does
+THREE, FOUR, EIGHT, TINY, HUGE, TWO_OVER_PI = map(_f, (3, 4, 8, 1e-12, 1e5, 2 / math.pi))
+
+
+class Points(NamedTuple):
+    """Weights of `point_flow.PointFlow`.
+
+    Args:
+        trunk: what is made of a layer.
+        radius: knots of the radius, (hidden, 3 K - 1), and `radius_bias`.
+        of_context, of_context_bias: the part of the second layer that a layer gives, (hidden, R).
+        of_radius: the part that the radius gives, (R, 4).
+        knots: of angle and energy, (R, 3 A - 1 + 3 K - 1) transposed, (3 A - 1 + 3 K - 1, R), and `knots_bias`.
+        angle_bins: A.
+        mean, std: of the totals, (D,).
+        radius_knots, energy_knots: of `layer_features.Gaussianise`, at equal steps from -edge to edge.
+        edge: see above.
+        core, wide: scales at which centre and width are measured, see `point_features.Lateral`.
+        log_width: from which ln width counts.
+    """
+
+    trunk: Perceptron
+    radius: Array
+    radius_bias: Array
+    of_context: Array
+    of_context_bias: Array
+    of_radius: Array
+    knots: Array
+    knots_bias: Array
+    angle_bins: int
+    mean: Array
+    std: Array
+    radius_knots: Array
+    energy_knots: Array
+    edge: Number
+    core: Number
+    wide: Number
+    log_width: Number
+
+
+@compiled
+def inverse_spline(knots: Array, bins: int, bound: Number, y: Array, x: Array, work: Array, index: Array) -> None:
+    """What `splines.Splines` map to y, one spline a lane.
+
+    Args:
+        knots: unnormalised widths, heights and slopes, (3 K - 1, LANES); written over.
+        bins: K.
+        bound: the identity beyond.
+        y: (LANES,).
+        x: for the result, (LANES,).
+        work: for numbers on the way, (6, LANES).
+        index: the same, whole numbers, (LANES,).
+    """
+    # Widths and heights become the upper edges of the bins, in units in which they are not yet normalised.
+    for j in range(2 * bins):
+        for p in range(LANES):
+            knots[j, p] = exp(knots[j, p] / (ONE + abs(knots[j, p]) * CAP))
+    for j in range(1, bins):
+        for p in range(LANES):
+            knots[j, p] += knots[j - 1, p]
+            knots[bins + j, p] += knots[bins + j - 1, p]
+    level, whole_y = work[0], knots[2 * bins - 1]
+    for p in range(LANES):
+        level[p] = (y[p] / bound + ONE) * HALF * whole_y[p]
+        index[p] = 0
+    for j in range(bins, 2 * bins - 1):
+        for p in range(LANES):
+            index[p] += knots[j, p] < level[p]
+    x0, y0, wide, tall, before, behind = work[0], work[1], work[2], work[3], work[4], work[5]
+    for p in range(LANES):
+        k = index[p]
+        x0[p] = knots[k - 1, p] if k > 0 else ZERO
+        y0[p] = knots[bins + k - 1, p] if k > 0 else ZERO
+        wide[p], tall[p] = knots[k, p] - x0[p], knots[bins + k, p] - y0[p]
+        before[p] = knots[2 * bins + k - 1, p] if k > 0 else ZERO
+        behind[p] = knots[2 * bins + k, p] if k < bins - 1 else ZERO
+    for p in range(LANES):
+        to_x, to_y = TWO * bound / knots[bins - 1, p], TWO * bound / whole_y[p]
+        rise, run = tall[p] * to_y, wide[p] * to_x
+        inside = abs(y[p]) < bound
+        above = y[p] - (y0[p] * to_y - bound) if inside else ZERO
+        slope = rise / run
+        d0 = exp(before[p] / (ONE + abs(before[p]) * (HALF * CAP)))
+        d1 = exp(behind[p] / (ONE + abs(behind[p]) * (HALF * CAP)))
+        curve = above * (d0 + d1 - TWO * slope)
+        a, b, c = rise * (slope - d0) + curve, rise * d0 - curve, -slope * above
+        z = TWO * c / (-b - np.sqrt(max(b * b - FOUR * a * c, ZERO)))
+        x[p] = x0[p] * to_x - bound + z * run if inside else y[p]
+
+
+@inlined
+def from_normal(h: Number, knots: Array, edge: Number) -> Number:
+    """`layer_features.Gaussianise.inverse` of one number."""
+    steps = knots.shape[0] - 1
+    outer = max(knots.shape[0] // 6, 1)
+    step = TWO * edge / _f(steps)
+    at = (h + edge) / step
+    k = min(max(int(at), 0), steps - 1)
+    inner = knots[k] + (at - _f(k)) * (knots[k + 1] - knots[k])
+    low = (knots[outer] - knots[0]) / _f(outer)
+    high = (knots[steps] - knots[steps - outer]) / _f(outer)
+    outside = knots[0] + low * at if at < ZERO else knots[steps] + high * (at - _f(steps))
+    return outside if at < ZERO or at > _f(steps) else inner
+
+
+@compiled
+def layer_context(told: Told, factors: Array, n: Array, visible_mev: Array, mip_mev: Array) -> Array:
+    """What the points of each layer are told of it, (L, F + 3); `AnyCalo.layer_context`, without what all layers share."""
+    layers = told.points.shape[0]
+    own = np.empty((layers, 3), np.float32)
+    scale = _f(max(n.sum(), 1)) / (told.points * factors).sum()
+    for k in range(layers):
+        count = _f(n[k])
+        mean = max(visible_mev[k] / max(count, ONE), _f(1e-9))
+        own[k, 0] = log(count + ONE) / THREE
+        own[k, 1] = log((count + TWO) / (told.points[k] * factors[k] * scale + TWO))
+        own[k, 2] = min(max(log(mean / max(mip_mev[k], _f(1e-6))), -EIGHT), EIGHT)
+    return beside(told.layer, own)
+
+
+@compiled
+def draw_points(
+    told: Told, scaled: Array, n: Array, e: Array, mip_mev: Array, normal: Array, net: Points, x: Array, y: Array, energy: Array
+) -> None:
+    """The P points of a shower, in the frame and the units that the networks see.
+
+    Args:
+        told: of the shower.
+        scaled: totals, (D,).
+        n: points of the layers, (L,).
+        e: their calibrated energy [MeV], (L,).
+        mip_mev: of each layer, per sensor and along the axis, (L,).
+        normal: standard normal numbers, (P, 3).
+        net: weights.
+        x: for the result, (P,).
+        y: for the result, (P,).
+        energy: for the result [MeV], (P,).
+    """
+    visible_mev = e / told.calibration
+    factors = bent(told.phi, told.energy_mev, *depths(scaled, net.mean, net.std))
+    own, shared = layer_context(told, factors, n, visible_mev, mip_mev), with_totals(told.shower, scaled)
+    widen = exp(scaled[4] * net.std[4] + net.mean[4])
+    points, features = normal.shape[0], net.of_radius.shape[0]
+    h = perceptron(own, shared, net.trunk)
+    of_layer, knots_of_layer = affine(h, net.of_context, net.of_context_bias), affine(h, net.radius, net.radius_bias)
+    radii, angles, energies = net.radius.shape[1], 3 * net.angle_bins - 1, net.knots.shape[0]
+    bins = (radii + 1) // 3
+    radius_knots, knots = np.zeros((radii, LANES), np.float32), np.zeros((energies, LANES), np.float32)
+    state, drawn, z = (
+        np.zeros((features, LANES), np.float32),
+        np.zeros((3, LANES), np.float32),
+        np.zeros((3, LANES), np.float32),
+    )
+    work, index = np.zeros((6, LANES), np.float32), np.zeros(LANES, np.int64)
+    layer, left = 0, n[0]
+    for start in range(0, points, LANES):
+        used = min(LANES, points - start)
+        for p in range(used):
+            z[0, p], z[1, p], z[2, p] = normal[start + p, 0], normal[start + p, 1], normal[start + p, 2]
+        filled = 0
+        while filled < used:
+            while left == 0:
+                layer += 1
+                left = n[layer]
+            end = min(filled + left, used)
+            for j in range(radii):
+                for p in range(filled, end):
+                    radius_knots[j, p] = knots_of_layer[layer, j]
+            for k in range(features):
+                for p in range(filled, end):
+                    state[k, p] = of_layer[layer, k]
+            left, filled = left - (end - filled), end
+        inverse_spline(radius_knots, bins, BOUND, z[0], drawn[0], work, index)
+        for p in range(LANES):
+            turn = drawn[0, p] * TWO_OVER_PI
+            work[0, p], work[1, p], work[2, p] = drawn[0, p] * drawn[0, p] / THREE, sin_pi(turn), cos_pi(turn)
+            z[1, p] = TWO * ndtr(z[1, p]) - ONE
+        for k in range(features):
+            for p in range(LANES):
+                squared = net.of_radius[k, 0] * drawn[0, p] + net.of_radius[k, 1] * work[0, p]
+                turned = net.of_radius[k, 2] * work[1, p] + net.of_radius[k, 3] * work[2, p]
+                state[k, p] = gelu(state[k, p] + squared + turned)
+        np.dot(net.knots, state, knots)
+        for j in range(energies):
+            for p in range(LANES):
+                knots[j, p] += net.knots_bias[j]
+        inverse_spline(knots[:angles], net.angle_bins, ONE, z[1], drawn[1], work, index)
+        inverse_spline(knots[angles:], bins, BOUND, z[2], drawn[2], work, index)
+        for p in range(LANES):
+            drawn[0, p] = from_normal(drawn[0, p], net.radius_knots, net.edge)
+            drawn[2, p] = from_normal(drawn[2, p], net.energy_knots, net.edge)
+        for p in range(LANES):
+            radius = net.core * sinh(min(max(drawn[0, p], ZERO), _f(12)))
+            radius = net.wide * sinh(min(widen * asinh(radius / net.wide), asinh(HUGE / net.wide)))
+            radius = asinh(radius / net.core)
+            work[0, p], work[1, p] = radius * cos_pi(drawn[1, p]), radius * sin_pi(drawn[1, p])
+            work[2, p] = exp(min(max(drawn[2, p], _f(-20)), _f(20)))
+        for p in range(used):
+            x[start + p], y[start + p], energy[start + p] = work[0, p], work[1, p], work[2, p]
+    scale_layers(energy, n, visible_mev)
+    centre_x, centre_y = scaled[2] * net.std[2] + net.mean[2], scaled[3] * net.std[3] + net.mean[3]
+    impose(x, y, energy, centre_x, centre_y, widen * exp(net.log_width), net)
+
+
+@compiled
+def scale_layers(energy: Array, n: Array, visible_mev: Array) -> None:
+    """`point_features.impose_energy` of one shower, in place."""
+    start = 0
+    for k in range(n.shape[0]):
+        total = 0.0
+        for p in range(start, start + n[k]):
+            total += energy[p]
+        scale = _f(visible_mev[k] / max(total, 1e-30))
+        for p in range(start, start + n[k]):
+            energy[p] *= scale
+        start += n[k]
+
+
+@compiled
+def centre(x: Array, y: Array, weight: Array) -> tuple[Number, Number]:
+    """Weighted means."""
+    of_x, of_y, whole = 0.0, 0.0, 0.0
+    for p in range(x.shape[0]):
+        of_x += weight[p] * x[p]
+        of_y += weight[p] * y[p]
+        whole += weight[p]
+    return _f(of_x / max(whole, 1e-30)), _f(of_y / max(whole, 1e-30))
+
+
+@compiled
+def impose(x: Array, y: Array, weight: Array, centre_x: Number, centre_y: Number, width: Number, net: Points) -> None:
+    """`point_features.Lateral.impose` of one shower, in place, from positions compressed at the scale of the centre."""
+    core, wide = net.core, net.wide
+    most_core, most_wide = asinh(HUGE / core), asinh(HUGE / wide)
+    points = x.shape[0]
+    by_x, by_y = centre(x, y, weight)
+    radius = np.empty(points, np.float32)
+    squares, whole = 0.0, 0.0
+    for p in range(points):
+        u, v = x[p] - by_x, y[p] - by_y
+        rho = np.sqrt(u * u + v * v)
+        radius[p] = asinh(core * sinh(min(rho, most_core)) / wide)
+        x[p], y[p] = u / max(rho, TINY), v / max(rho, TINY)
+        squares += weight[p] * radius[p] * radius[p]
+        whole += weight[p]
+    variance = squares / max(whole, 1e-30)
+    factor = width / _f(math.sqrt(variance)) if variance > 0 else width
+    for p in range(points):
+        radius[p] = asinh(wide * sinh(min(radius[p] * factor, most_wide)) / core)
+        x[p] *= radius[p]
+        y[p] *= radius[p]
+    by_x, by_y = centre(x, y, weight)
+    by_x, by_y = centre_x - by_x, centre_y - by_y
+    for p in range(points):
+        u, v = x[p] + by_x, y[p] + by_y
+        rho = np.sqrt(u * u + v * v)
+        expanded = core * sinh(min(rho, most_core)) / max(rho, TINY)
+        x[p], y[p] = u * expanded, v * expanded
+
+
+@compiled
+def place(n: Array, frame: Array, axis: Array, x: Array, y: Array, layer: Array) -> None:
+    """Positions of P points put into the detector [mm], in place, and the layer of each.
+
+    Args:
+        n: points of the layers, (L,).
+        frame: from the networks' frame and units to that of the layers, (2, 2).
+        axis: where the axis of the shower crosses the layers [mm], (L, 2).
+        x: (P,).
+        y: (P,).
+        layer: for the result, (P,).
+    """
+    start = 0
+    for k in range(n.shape[0]):
+        for p in range(start, start + n[k]):
+            u, v = x[p], y[p]
+            x[p] = frame[0, 0] * u + frame[0, 1] * v + axis[k, 0]
+            y[p] = frame[1, 0] * u + frame[1, 1] * v + axis[k, 1]
+            layer[p] = k
+        start += n[k]

@@ -1,0 +1,103 @@
+"""Showers of the `anycalo` family from the networks as they are trained, one plain operation after another.
+
+This is what the engine must make.
+Nothing here is fast. Layers are drawn by running the recurrent unit over all that has been drawn so far, once a layer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anycalo.geometry import Detector
+from anycalo.models import Noise
+from anycalo.models.anycalo import AnyCalo, layer_mip_mev
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
+from anycalo.models.layer_tokens import OFFSET, Shares, decode_layers, decode_totals, progress_features
+from anycalo.models.model import axis_slopes
+from anycalo.models.point_features import impose_energy
+from anycalo.models.point_flow import _BOUND, PointFlow, _spline
+from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count
+from anycalo.models.totals import DEPTHS, Totals
+from anycalo.models.totals import NOISE as OF_TOTALS
+from anycalo.models.universal import Geometry, Told, particle_table
+from anycalo.showers import Incident, Showers
+
+
+def draw_totals(totals: Totals, told: Told, normal: Tensor) -> Tensor:
+    """(B, D) from standard normal numbers (B, D + 2)."""
+    chosen = (torch.special.ndtr(normal[:, -1]) * len(totals.members)).long()
+    each = torch.stack([m.mixture.sample(m(told), normal[:, :-1]) for m in totals.members])  # type: ignore[operator, union-attr]
+    return each[chosen, torch.arange(len(normal))] * totals.std + totals.mean
+
+
+def walk(
+    net: RecurrentLayers, told: Told, totals: Tensor, shares: Shares, e_total: Tensor, normal: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Blurred counts and energies [MeV] of the layers, (B, L) each, from standard normal numbers (B, L, 4)."""
+    embedding = net._embedding(told, totals, shares)
+    nu, e, a, m = (torch.zeros_like(shares.count) for _ in range(4))
+    for k in range(nu.shape[1]):
+        past = torch.stack([a, m, (nu + OFFSET).log() / 3], dim=-1)
+        past = torch.cat([torch.zeros_like(past[:, :1]), past[:, :-1]], dim=1)
+        progress = progress_features(shares, nu, e, e_total)
+        memory, _ = net.memory(torch.cat([embedding, past, progress], dim=-1)[:, : k + 1])
+        h = torch.cat([memory[:, k], embedding[:, k]], dim=-1)
+        a[:, k] = net.count_mixture.sample(net.count(h), normal[:, k, :2])[:, 0]
+        nu[:, k] = ((a[:, k] + (shares.count[:, k] + OFFSET).log()).exp() - OFFSET).clamp_min(0)
+        h = torch.cat([h, _of_count(a[:, k], nu[:, k])], dim=-1)
+        held = nu[:, k] >= 1
+        m[:, k] = torch.where(held, net.energy_mixture.sample(net.energy(h), normal[:, k, 2:])[:, 0], 0.0)
+        e[:, k] = torch.where(held, nu[:, k] * m[:, k].exp() * shares.mean_mev[:, k], 0.0)
+    return nu, e
+
+
+def draw_points(flow: PointFlow, told: Tensor, row: Tensor, normal: Tensor) -> Tensor:
+    """Points (P, 3) of the layers `row` (P,) of which `told` (R, C) is known, from standard normal numbers (P, 3)."""
+    knots, part = flow.context(told)
+    radius = _spline(knots[row], flow.config.bins, _BOUND).inv(normal[:, 0])
+    angle_knots, energy_knots = flow.given_radius(part[row], radius)
+    angle = _spline(angle_knots, flow.config.angle_bins, 1.0).inv(2 * torch.special.ndtr(normal[:, 1]) - 1)
+    return torch.stack([radius, angle, _spline(energy_knots, flow.config.bins, _BOUND).inv(normal[:, 2])], dim=1)
+
+
+@torch.no_grad()
+def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, noise: Noise) -> Showers:
+    """What `model.sample` makes of the same noise, where no draw is unphysical."""
+    which = torch.zeros(len(incident), dtype=torch.long)
+    told = model.coordinates.told(Geometry([detector]), which, particle_table(incident))
+    layers = detector.n_layers
+    normal = noise.normal(OF_TOTALS + layers * NOISE)
+    totals = draw_totals(model.totals, told, normal[:, :OF_TOTALS])
+    n_total, e_total = decode_totals(told, totals)
+    depths = totals[:, DEPTHS]
+    shares = Shares.of(told, n_total, e_total, depths)
+    of_layers = normal[:, OF_TOTALS:].reshape(-1, layers, NOISE)
+    nu, raw = walk(model.layers, told, model.totals.scaled(totals), shares, e_total, of_layers)
+    n, e = decode_layers(told, nu, raw, n_total, e_total, depths)
+    visible = e / told.calibration
+    assert (visible.sum(1) < torch.from_numpy(incident.energy_mev)).all(), "an unphysical draw"
+    counts = n.sum(1).long().numpy()
+    row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
+    shower, layer = row // layers, row % layers
+    context = model.layer_context(told, totals, n, e, layer_mip_mev(detector, incident))
+    x = draw_points(model.points, context.flatten(0, 1), row, noise.normal_points(counts, 3))
+    radius = torch.sinh(model.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * model.config.core_scale
+    angle = torch.pi * x[:, 1]
+    energy = impose_energy(model.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible.flatten())
+    xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+    xy = model.lateral.scale(xy, totals[:, 4].exp(), shower)
+    xy = model.lateral.impose(xy, totals[:, 2:5] + torch.tensor([0.0, 0.0, TYPICAL_LOG_WIDTH]), energy, shower)
+    slope = torch.from_numpy(axis_slopes(incident)).float()[shower]
+    z = torch.from_numpy(detector.layer_z_mm.copy()).float()[layer]
+    xy = model.coordinates.stretch(xy * model.coordinates.scale_mm(detector), slope) + slope * z[:, None]
+    return Showers(
+        detector=detector,
+        incident=incident,
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        x_mm=xy[:, 0].numpy(),
+        y_mm=xy[:, 1].numpy(),
+        layer=layer.numpy(),
+        energy_mev=energy.numpy(),
+    )

@@ -1,0 +1,123 @@
+"""The engine makes the showers that the networks make: the law that keeps speed from costing fidelity."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from anycalo.geometry import Detector
+from anycalo.models import Noise, load_model, shipped_models
+from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
+from anycalo.models.model import Domain
+from anycalo.models.point_flow import PointFlowConfig
+from anycalo.models.recurrent import RecurrentConfig
+from anycalo.models.totals import TotalsConfig
+from anycalo.models.universal import COORDINATES, Geometry, particle_array, particle_table
+from anycalo.showers import Beam, Incident, Showers
+from anycaloreference import reference_showers
+from toyshowers import toy_showers
+from toyzoo import stack, toy_zoo
+
+SIZES = {
+    "totals": TotalsConfig(layer_hidden=6, hidden=10, components=3, members=3),
+    "layers": RecurrentConfig(embedding=7, hidden=9, head=5, components=3),
+}
+
+
+def untrained(coordinates: str, depth: int, bins: int) -> AnyCalo:
+    """Scales from showers, weights at random and large, so that every one of them is felt."""
+    torch.manual_seed(3)
+    points = PointFlowConfig(hidden=9, depth=depth, bins=bins, angle_bins=max(bins - 2, 1), radius_features=7)
+    showers = [toy_showers(d, 20, k, max_angle_rad=0.4) for k, d in enumerate(toy_zoo())]
+    model = AnyCalo(AnyCaloConfig(**SIZES, points=points, coordinates=coordinates), Domain.of(showers))  # type: ignore[arg-type]
+    model.stages(showers[:-1], showers[-1:], seed=1)
+    with torch.no_grad():
+        for head in (model.points.radius, model.points.angle, model.points.energy):
+            head.weight.mul_(20)
+        for mixture in (model.layers.count_mixture, model.layers.energy_mixture):
+            mixture.linear.weight.mul_(4)
+    return model.eval()
+
+
+def slanted(n: int) -> Incident:
+    return Beam(particle=("gamma", "electron"), energy_mev=(2e3, 9e3), max_angle_rad=0.5).sample(n, 5)
+
+
+def assert_same(one: Showers, two: Showers) -> None:
+    """Up to rounding in float32, which may move a count by one in a few of a thousand layers."""
+    same = one.layer_counts() == two.layer_counts()
+    assert (~same).sum() <= 2 + 0.003 * same.size
+    whole = np.flatnonzero(same.all(axis=1))
+    assert len(whole) > 0.8 * len(one)
+    one, two = one[whole], two[whole]
+    np.testing.assert_allclose(one.layer_energy_mev(), two.layer_energy_mev(), rtol=3e-3, atol=1e-5)
+    for name, atol in (("energy_mev", 1e-5), ("x_mm", 2e-3), ("y_mm", 2e-3)):
+        found, wanted = getattr(one, name), getattr(two, name)
+        np.testing.assert_allclose(found, wanted, rtol=1e-2, atol=atol, err_msg=name)
+        # Nearly all of them are much closer.
+        assert np.quantile(np.abs(found - wanted) / (np.abs(wanted) + 1e-2), 0.9) < 1e-4, name
+
+
+@pytest.mark.parametrize(("coordinates", "depth", "bins"), [("universal", 1, 5), ("raw", 3, 1)])
+def test_showers_are_those_of_the_networks(coordinates: str, depth: int, bins: int) -> None:
+    model = untrained(coordinates, depth, bins)
+    detector = stack(11, 3.0, absorber="G4_Pb", sensor_mm=0.4, field_tesla=1.0)
+    incident = slanted(25)
+    expected = reference_showers(model, detector, incident, Noise(2, range(25)))
+    assert expected.n_points > 1000
+    made = model.sample(detector, incident, Noise(2, range(25)))
+    assert_same(made, expected)
+    # A weight a little different, and the showers are others: the comparison sees it, and so does the engine.
+    with torch.no_grad():
+        model.layers.memory.weight_hh_l0.mul_(1.05)
+    with pytest.raises(AssertionError):
+        assert_same(model.sample(detector, incident, Noise(2, range(25))), expected)
+
+
+def test_showers_of_the_shipped_model_are_those_of_its_networks() -> None:
+    model = load_model(next(name for name in shipped_models() if name.startswith("anycalo")))
+    assert isinstance(model, AnyCalo)
+    detector, incident = Detector.load("ild-ecal"), Beam(energy_mev=(1e3, 5e4), max_angle_rad=0.5).sample(12, 5)
+    assert_same(
+        model.sample(detector, incident, Noise(2, range(12))), reference_showers(model, detector, incident, Noise(2, range(12)))
+    )
+
+
+def test_a_shower_is_the_same_to_the_last_bit_in_any_batch() -> None:
+    model, detector, incident = untrained("universal", 2, 4), stack(6, 4.0), slanted(8)
+    together = model.sample(detector, incident, Noise(5, range(8)))
+    for k in (0, 7):
+        alone = model.sample(detector, incident[k : k + 1], Noise(5, [k]))
+        for name in ("layer", "energy_mev", "x_mm", "y_mm"):
+            np.testing.assert_array_equal(getattr(alone, name), getattr(together[k], name))
+
+
+def test_a_copy_with_other_weights_makes_other_showers() -> None:
+    model, detector, incident = untrained("universal", 2, 4), stack(6, 4.0), slanted(3)
+    first = model.sample(detector, incident, Noise(5, range(3)))
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.totals.mean[0] += 0.1
+    assert other.sample(detector, incident, Noise(5, range(3))).visible_mev()[0] > 1.05 * first.visible_mev()[0]
+    np.testing.assert_array_equal(model.sample(detector, incident, Noise(5, range(3))).x_mm, first.x_mm)
+
+
+@pytest.mark.parametrize("name", sorted(COORDINATES))
+def test_arrays_are_told_what_tensors_are(name: str) -> None:
+    coordinates, detectors, incident = COORDINATES[name](), toy_zoo(), slanted(30)
+    which = np.arange(30) % len(detectors)
+    tensors = coordinates.told(Geometry(detectors), torch.from_numpy(which), particle_table(incident))
+    arrays = coordinates.told(Geometry(detectors, arrays=True), which, particle_array(incident))
+    for field in fields(tensors):
+        wanted, found = getattr(tensors, field.name).numpy(), getattr(arrays, field.name)
+        assert found.dtype == wanted.dtype, field.name
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5, err_msg=field.name)
+    slope = incident.direction[:, :2] / incident.direction[:, 2:]
+    xy = np.random.default_rng(1).normal(size=(30, 2)).astype(np.float32)
+    for change in (coordinates.squeeze, coordinates.stretch):
+        wanted = change(torch.from_numpy(xy), torch.from_numpy(slope)).numpy()
+        np.testing.assert_allclose(change(xy, slope), wanted, rtol=1e-5, atol=1e-6)
