@@ -6,6 +6,8 @@
 # make shipped   the shipped models and reference showers again, from nothing: Geant4's tables and four hours of two cores
 # make results   the figures of docs/results.md on caloclouds-ild again, from what `make shipped` left in data/
 # make zero-shot the figures of docs/results.md on anycalo-base in detectors that it never saw
+# make few-showers  fine-tuning of anycalo-base with a hundred showers (after `make zero-shot`): docs/results-transfer.md
+# make transfer  the small studies of docs/results-transfer.md
 # make gaam   the tables of docs/results-gaam.md; another point-cloud model in them: make gaam BASE=runs/my-model
 #
 # Everything is installed once, into .venv. Choose another Python with PYTHON=python3.12, and another build of
@@ -18,7 +20,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.anycalo
 SHELL = /bin/bash
 
-.PHONY: demo test lint bench docs shipped results zero-shot gaam install
+.PHONY: demo test lint bench docs shipped results zero-shot few-showers transfer gaam install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -69,6 +71,9 @@ data/ild-photons-test.h5: | $(INSTALLED)
 data/zoo: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-train -n 10000 --out $@
 
+data/zoo-validation: | $(INSTALLED)
+	$(BIN)/anycalo simulate --zoo zoo-validation -n 1000 --out $@
+
 data/zoo-gaps: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-gaps -n 10150 --out $@
 
@@ -101,6 +106,39 @@ zero-shot: data/ild-photons-test.h5
 	done
 	$(BIN)/python benchmarks/zero_shot.py anycalo-base \
 		$(foreach entry,$(HELD_OUT),data/$(firstword $(subst /, ,$(entry)))-test.h5) data/ild-photons-test.h5 --out runs/zero-shot
+
+# Fine-tuning with a hundred showers, and the study of ways to do it, which goes on where it was stopped.
+HUNDRED = fe-scint:data/fe-scint-train.h5:data/fe-scint-test.h5 testem3:data/testem3-train.h5:data/testem3-test.h5 \
+	cu-si:data/cu-si-train.h5:data/cu-si-test-2000.h5 ild-ecal:data/ild-photons-train.h5:data/ild-photons-test.h5
+ELECTRONS = $(BIN)/anycalo simulate calochallenge-3 --particle electron --energy 1GeV:100GeV --spectrum log
+
+data/%-train.h5: | $(INSTALLED)
+	$(BIN)/anycalo simulate $* $(ANY) -n 150 --seed 75 --out $@
+
+data/cu-si-test-2000.h5: | $(INSTALLED)
+	$(BIN)/anycalo simulate cu-si $(ANY) -n 2000 --seed 81 --out $@
+
+data/calochallenge-3-electrons-train.h5: | $(INSTALLED)
+	$(ELECTRONS) -n 600 --seed 301 --out $@
+
+data/calochallenge-3-electrons-test.h5: | $(INSTALLED)
+	$(ELECTRONS) -n 400 --seed 302 --out $@
+
+few-showers: data/ild-photons-train.h5 data/ild-photons-test.h5 data/fe-scint-train.h5 data/testem3-train.h5 data/cu-si-train.h5 \
+		data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/cu-si-test-2000.h5 data/zoo-validation
+	$(BIN)/python benchmarks/few_showers.py $(BASE) data/zoo-validation data/ild-photons-train.h5 data/fe-scint-train.h5 \
+		data/testem3-train.h5 data/pb-scint-train.h5 data/calochallenge-3-train.h5 --out runs/few-showers
+	rm -rf runs/hundred
+	for entry in $(HUNDRED); do \
+		IFS=: read name training truth <<< "$$entry"; \
+		$(BIN)/anycalo finetune $(BASE) --data $$training -n 100 --out runs/hundred/$$name --threads 1 && \
+		$(BIN)/anycalo generate runs/hundred/$$name --like $$truth --seed 1 --out runs/hundred/$$name.h5 && \
+		$(BIN)/anycalo evaluate $$truth runs/hundred/$$name.h5 --out runs/hundred/report-$$name || exit 1; \
+	done
+
+transfer: data/calochallenge-3-electrons-train.h5 data/calochallenge-3-electrons-test.h5
+	$(BIN)/anycalo study benchmarks/transfer-small.toml --out runs/transfer-caloclouds --threads 1
+	$(BIN)/anycalo study benchmarks/transfer-anycalo.toml --out runs/transfer-anycalo --threads 1
 
 # Cell-wise models, and point-cloud models projected onto the same cells. What is trained already is not trained again,
 # but for the fine-tuned base.

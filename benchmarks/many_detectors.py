@@ -2,8 +2,8 @@
 
     python benchmarks/many_detectors.py data/zoo data/zoo-validation --out runs/many-detectors
 
-Trains the recipe `anycalo`, shortened, on `--showers` showers: `--each` of each detector, so of many detectors or of few. Judges
-each model, zero-shot, on detectors of the validation zoo: ratio to floor and AUC.
+Trains the recipe `anycalo`, shortened, on `--showers` showers: `--each` of each detector, so of many detectors or of few.
+Judges each model, zero-shot, on detectors of the validation zoo: ratio to floor and AUC.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ TRAINING, TEST = ROOT / "data/ild-photons-train.h5", ROOT / "data/ild-photons-te
 RUNS, MEASURED, PAGE = ROOT / "runs/one-step", ROOT / "runs/one-step/measured.json", ROOT / "docs/results-one-step.md"
 TEACHER = "caloclouds-ild"
 
+
 def stage(steps: int, **changes: Any) -> StageRecipe:
     """A stage of this benchmark."""
     usual = StageRecipe(

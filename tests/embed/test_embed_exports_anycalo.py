@@ -16,7 +16,7 @@ from anycalo.embed import DdmlLayout, OnnxModel, export, halves_anycalo
 from anycalo.embed.halves import Halves, sample_halves, take_apart
 from anycalo.embed.onnx_graphs import Par04Mesh, to_onnx
 from anycalo.embed.request import ExportRequest
-from anycalo.errors import ModelError
+from anycalo.errors import DomainWarning, ModelError
 from anycalo.generate import generate
 from anycalo.geometry import Detector
 from anycalo.models import Model, Noise, load_model
@@ -80,6 +80,7 @@ def test_padding_takes_no_energy(halves: Halves) -> None:
     torch.testing.assert_close(plain[2].sum(), e.sum())
 
 
+@pytest.mark.slow
 def test_torchscript_for_ddml(model: Model, small_detector: Detector, tmp_path: Path) -> None:
     layout = DdmlLayout(length=12_000, layers=6)
     path = export(model, small_detector, "ddml-torchscript", tmp_path / "cc.pt", layout=layout)
@@ -123,6 +124,12 @@ def test_what_a_runtime_cannot_hold_is_refused(model: Model, small_detector: Det
         with pytest.raises(ModelError, match=message):
             export(model, detector, target, out, **asked)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_detector_outside_the_domain_is_exported_with_a_warning(model: Model, tmp_path: Path) -> None:
+    layout = DdmlLayout(layers=25)
+    with pytest.warns(DomainWarning, match="effective_z' of u-scint"):
+        export(model, Detector.load("u-scint"), "ddml-python", tmp_path / "calo.py", layout=layout, energy_mev=(1000.0, 5000.0))
 
 
 def test_photons_are_exported_unless_others_are_asked_for(model: Model) -> None:

@@ -75,12 +75,13 @@ def test_a_model_with_much_to_learn_learns(aware: Model, small_detector: Detecto
     calls: list[tuple[int, int]] = []
     before = aware.digest()
     showers = toy_showers(small_detector, 40, 5)
-    tuned = finetune(aware, showers, config(few=0, learning_rate=1e-2), progress=lambda a, b: calls.append((a, b)))
+    options = config(few=0, learning_rate=1e-2)
+    tuned = finetune(aware, showers, options, progress=lambda a, b: calls.append((a, b)))
     assert list(tuned.stages) == ["totals", "layers", "points"]
     for name, report in tuned.stages.items():
         assert report.accepted, name
         assert report.steps == 10
-        assert report.base_loss - report.loss > 2 * report.gain_error > 0
+        assert report.base_loss - report.loss > options.sigmas * report.gain_error > 0
     assert aware.digest() == before != tuned.model.digest()
     assert calls[-1][0] == calls[-1][1]
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
@@ -94,7 +95,7 @@ def test_few_showers_are_held_out_in_turn(base: Model, small_detector: Detector)
     tuned = finetune(base, toy_showers(small_detector, 20, 5), asked, progress=lambda a, b: calls.append((a, b)))
     report = tuned.stages["denoiser"]
     assert report.accepted
-    assert report.base_loss - report.loss > 2 * report.gain_error > 0
+    assert report.base_loss - report.loss > options.sigmas * report.gain_error > 0
     # Two folds and, where accepted, once more on all showers.
     assert calls[-1] == (2 * 3 * 10, 2 * 3 * 10)
     assert any(key.startswith("replaced:denoiser.") for key in tuned.changes)

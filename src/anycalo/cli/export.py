@@ -12,6 +12,7 @@ from anycalo.cli.quantities import EnergyRange, Flag, angle_rad, option
 from anycalo.cli.samples import size_text
 from anycalo.embed import TARGETS, DdmlLayout
 from anycalo.embed import export as run
+from anycalo.embed.request import ExportRequest
 from anycalo.geometry import Detector
 from anycalo.models import load_model
 
@@ -41,7 +42,7 @@ def export(
         to: Which form.
         out: The file to write; for onnx a folder, for ddml-python a module's name, such as calo.py.
         detector: A preset's name or a detector file; the model's own by default.
-        particle: gamma, electron or positron; the model's only one by default.
+        particle: gamma, electron or positron; photons by default. The form onnx serves every kind.
         energy: The range that will be asked for; the training domain by default.
         max_angle: The largest angle to the normal that will be asked for; the training domain's by default.
         length: Numbers in the array that DDML reads.
@@ -65,5 +66,7 @@ def export(
     )
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files if file.is_file())
-    data = {"path": str(path), "target": to, "detector": geometry.name, "size_bytes": size}
-    terminal.result(data, f"{path}: {model} in {geometry.name}, {TARGETS[to]}, {size_text(size)}")
+    kinds = loaded.domain.particles if to == "onnx" else (ExportRequest.of(loaded, particle=particle).particle,)
+    data = {"path": str(path), "target": to, "detector": geometry.name, "particles": list(kinds), "size_bytes": size}
+    line = f"{path}: {model} in {geometry.name} for {' and '.join(kinds)}, {TARGETS[to]}, {size_text(size)}"
+    terminal.result(data, line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from types import MappingProxyType
 from anycalo.embed.ddml import DdmlLayout, export_python, export_torchscript
 from anycalo.embed.onnx_graphs import export_halves, export_par04
 from anycalo.embed.request import ExportRequest
-from anycalo.errors import ModelError, OutputError
+from anycalo.errors import DomainWarning, ModelError, OutputError
 from anycalo.geometry import Detector
 from anycalo.models import Model
 
@@ -44,7 +45,7 @@ def export(
         detector: for which.
         target: one of `TARGETS`.
         out: the file, or for `onnx` the folder, to write; for `ddml-python` a name that ends in `.py`.
-        particle: which; the model's only one by default.
+        particle: which; photons by default. `onnx` serves every kind.
         energy_mev: lowest and highest energy; those of the training domain by default.
         max_angle_rad: largest angle to the normal; that of the training domain by default.
         layout: of DDML's array.
@@ -56,6 +57,9 @@ def export(
     Raises:
         ModelError: if the runtime cannot hold what is asked for, or the model was not trained for it.
         OutputError: if `out` exists or cannot be written.
+
+    Warns:
+        DomainWarning: for what the detector has outside the detectors that the model was trained on.
     """
     if target not in TARGETS:
         raise ModelError(f"target is {target!r}; expected one of {', '.join(TARGETS)}")
@@ -67,6 +71,8 @@ def export(
     model.check(detector)
     layout = layout or DdmlLayout(layers=detector.n_layers)
     request = ExportRequest.of(model, particle=particle, energy_mev=energy_mev, max_angle_rad=max_angle_rad)
+    for breach in model.domain.detector_breaches(detector):
+        warnings.warn(f"outside the training domain: {breach}. Treat these showers with care.", DomainWarning, stacklevel=2)
     folder = out.parent / f".{out.name}.{uuid.uuid4().hex}.tmp"
     made = folder / out.name
     try:

@@ -149,7 +149,8 @@ def _batches(
         for first in range(start, len(incident), batch_size):
             stop = min(first + batch_size, len(incident))
             with torch.no_grad():
-                yield model.sample(detector, incident[first:stop], Noise(seed, range(first, stop))).contained()
+                some = incident if stop - first == len(incident) else incident[first:stop]
+                yield model.sample(detector, some, Noise(seed, range(first, stop))).contained()
             if progress is not None:
                 progress(stop, len(incident))
     finally:

@@ -6,7 +6,9 @@ those of the sensors, and distances those from sensor to sensor, in radiation le
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 
@@ -216,7 +218,8 @@ def cell_mm(detector: Detector) -> float:
     return float(np.median([layer.readout.cell_mm for layer in detector.layers]))
 
 
-def descriptor_ranges(detector: Detector) -> dict[str, tuple[float, float]]:
+@lru_cache(maxsize=4096)
+def descriptor_ranges(detector: Detector) -> Mapping[str, tuple[float, float]]:
     """Lowest and highest value of what belongs to a domain: `layer <name>` over the layers, `detector <name>` of the whole.
 
     The first layer is left out where there are more: its distance to the front face is not one between sensors.
@@ -228,4 +231,4 @@ def descriptor_ranges(detector: Detector) -> dict[str, tuple[float, float]]:
         found[f"layer {name}"] = (float(column.min()), float(column.max()))
     for name, value in zip(WHOLE, whole_descriptors(detector), strict=True):
         found[f"detector {name}"] = (float(value), float(value))
-    return found
+    return MappingProxyType(found)

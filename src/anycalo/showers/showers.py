@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -174,6 +175,10 @@ class Showers:
         for part in parts[1:]:
             if part.detector != first.detector:
                 raise ShowersError(f"showers of '{first.detector.name}' and of another '{part.detector.name}' cannot be joined")
+        if len(parts) == 1:
+            alone = copy.copy(first)
+            alone.provenance = dict(first.provenance if provenance is None else provenance)
+            return alone
         starts = np.cumsum([0] + [p.n_points for p in parts[:-1]])
         return Showers(
             detector=first.detector,
