@@ -95,7 +95,7 @@ def test_few_showers_are_held_out_in_turn(base: Model, small_detector: Detector)
     tuned = finetune(base, toy_showers(small_detector, 20, 5), asked, progress=lambda a, b: calls.append((a, b)))
     report = tuned.stages["denoiser"]
     assert report.accepted
-    assert report.base_loss - report.loss > options.sigmas * report.gain_error > 0
+    assert report.base_loss - report.loss > asked.sigmas * report.gain_error > 0
     # Two folds and, where accepted, once more on all showers.
     assert calls[-1] == (2 * 3 * 10, 2 * 3 * 10)
     assert any(key.startswith("replaced:denoiser.") for key in tuned.changes)
