@@ -2,7 +2,8 @@
 
 Particles enter at random places of a square. The same events, particle by particle, are simulated in full and with the
 model; with --again also in full with other random numbers, from which the floor (Geant4 against Geant4) then comes, instead
-of from halves of the first. What was simulated before in the folder of --out is used again, that of the model as long as it is the same.
+of from halves of the first. What was simulated before in the folder of --out is used again, by the model as long as it is the
+same.
 Prints the mean and the spread of the energy and of the hits of an event with 95 % intervals (bootstrap over events), the
 distances of all observables in units of the floor, and the processor's time of both.
 
