@@ -30,7 +30,7 @@ def mirrored(electrons: Showers) -> Showers:
 
 
 def main() -> None:
-    """Print means with their standard errors, and distances in floors."""
+    """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("electrons")
     parser.add_argument("positrons")
