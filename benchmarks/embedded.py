@@ -2,7 +2,8 @@
 
 Particles enter at random places of a square. The same events, particle by particle, are simulated in full and with the
 model; with --again also in full with other random numbers, from which the floor (Geant4 against Geant4) then comes, instead
-of from halves of the first. What was simulated before in the folder of --out is used again.
+of from halves of the first. What was simulated before in the folder of --out is used again, by the model as long as it is the
+same.
 Prints the mean and the spread of the energy and of the hits of an event with 95 % intervals (bootstrap over events), the
 distances of all observables in units of the floor, and the processor's time of both.
 
@@ -28,6 +29,7 @@ import numpy as np
 from anycalo.embed import EmbedRun, Events, Gun, embed
 from anycalo.evaluate import PairSettings, Separation, evaluate
 from anycalo.evaluate.separation import both_found
+from anycalo.models import load_model
 from anycalo.readout import read_out
 from anycalo.showers import Showers
 from anycalo.simulate.particles import Primary
@@ -143,8 +145,9 @@ def main() -> None:
     for name, seed in (("full", 5), ("fast", 7), ("full again", 6))[: 3 if arguments.again else 2]:
         folder = arguments.full_from if name != "fast" and arguments.full_from else arguments.out
         path = folder / f"{name.replace(' ', '-')}.h5"
-        if not path.exists():
-            embed(dataclasses.replace(run, seed=seed), path, full=name != "fast")
+        digest = load_model(arguments.model).digest() if name == "fast" else None
+        if not path.exists() or Showers.open(path, 0, 1).provenance["model_sha256"] != digest:
+            embed(dataclasses.replace(run, seed=seed), path, full=name != "fast", overwrite=True)
         made[name] = Events.open(path)
     full, fast, again = made["full"], made["fast"], made.get("full again")
     if not all(np.array_equal(e.primaries[c], full.primaries[c]) for e in made.values() for c in full.primaries):

@@ -2,7 +2,8 @@
 
     python benchmarks/one_step.py train trajectory         # one method; goes on where it was stopped
     python benchmarks/one_step.py validate                 # distances to the held-out showers of the training file
-    python benchmarks/one_step.py test                     # the same on the test showers, classifier AUC, time: once
+    python benchmarks/one_step.py obstacle                 # what stands in MeanFlow's way: the same network, two objectives
+    python benchmarks/one_step.py test --only teacher,trajectory       # the same on the test showers, AUC, time: once
     python benchmarks/one_step.py table                    # the tables of docs/results-one-step.md from what was measured
     python benchmarks/one_step.py all                      # all of it
 
@@ -28,7 +29,8 @@ from anycalo.evaluate import measure as measured
 from anycalo.generate import generate
 from anycalo.models import CaloClouds, load_model
 from anycalo.models.consistency import DistillConfig
-from anycalo.models.mean_flow import MeanFlowConfig
+from anycalo.models.mean_flow import MeanFlowConfig, average_velocity_loss
+from anycalo.models.pointwise import Rows
 from anycalo.models.starts import StartConfig
 from anycalo.showers import Incident, Showers
 from anycalo.train import Recipe, StageRecipe, train
@@ -53,26 +55,26 @@ MIXTURE = StartConfig()
 START = stage(800, learning_rate=5e-3, ema_decay=0.95, validate_every=200)
 PUBLISHED = MeanFlowConfig(different=0.25, times="log-normal", power=1.0, velocity="conditional", teacher_start=False)
 
-# Numbers of steps are such that each takes about five minutes of one core.
+# Numbers of steps are such that each takes about two minutes of one core.
 METHODS: dict[str, tuple[dict[str, Any], dict[str, StageRecipe]]] = {
     "trajectory": (
         {"distill": DistillConfig(method="trajectory"), "sampler": "consistency", "steps": 1},
         {"distill": stage(4000, batch_size=4096)},
     ),
-    "consistency": ({"distill": DistillConfig()}, {"distill": stage(8000)}),
+    "consistency": ({"distill": DistillConfig()}, {"distill": stage(4000)}),
     "flow-matching": (
         {"mean_flow": MeanFlowConfig(different=0.0, velocity="conditional", teacher_start=False)},
-        {"mean-flow": stage(12_000, learning_rate=4e-3)},
+        {"mean-flow": stage(6000, learning_rate=4e-3)},
     ),
-    "mean-flow-data": ({"mean_flow": PUBLISHED}, {"mean-flow": stage(6000)}),
-    "mean-flow": ({"mean_flow": MeanFlowConfig()}, {"mean-flow": stage(5000)}),
+    "mean-flow-data": ({"mean_flow": PUBLISHED}, {"mean-flow": stage(2500)}),
+    "mean-flow": ({"mean_flow": MeanFlowConfig()}, {"mean-flow": stage(2500)}),
     "mean-flow-start": (
         {"mean_flow": MeanFlowConfig(velocity="predicted", start=MIXTURE)},
-        {"start": START, "mean-flow": stage(5000)},
+        {"start": START, "mean-flow": stage(2500)},
     ),
     "mean-flow-start-physics": (
         {"mean_flow": MeanFlowConfig(velocity="predicted", start=MIXTURE, physics_weight=0.1)},
-        {"start": START, "mean-flow": stage(2500)},
+        {"start": START, "mean-flow": stage(1200)},
     ),
 }
 WORDS = {
@@ -85,6 +87,16 @@ WORDS = {
     "mean-flow-start": "MeanFlow with a learned start",
     "mean-flow-start-physics": "the same with the physics loss",
 }
+TRIALS = {
+    "solutions, one jump from pure noise": None,
+    "MeanFlow, teacher's velocity": MeanFlowConfig(),
+    "MeanFlow, e - x, along the network's own velocity": MeanFlowConfig(velocity="predicted"),
+    "MeanFlow, e - x": MeanFlowConfig(velocity="conditional"),
+    "MeanFlow, e - x, as published (log-normal times, 25 %, weight)": dataclasses.replace(PUBLISHED, teacher_start=True),
+}
+"""Objectives with which `obstacle` trains one network, beginning with the teacher's weights: settings, or none for regression
+on the solutions of the teacher's flow."""
+TRIAL_STEPS = 1500
 SPREADS = ("response", "occupancy", "cog_x", "cog_z", "width_x", "width_z")
 """Observables whose spread between showers, and correlations, a loss on observables might take away."""
 SAMPLER = {"trajectory": "consistency", "consistency": "consistency"}
@@ -146,8 +158,95 @@ def configured(method: str, sampler: str, steps: int) -> CaloClouds:
     """A trained method (or the teacher) with a sampler."""
     model = shipped() if method == "teacher" else load_model(RUNS / method)
     assert isinstance(model, CaloClouds)
-    model.config = dataclasses.replace(model.config, sampler=sampler, steps=steps)
-    return model
+    return model.with_sampler(sampler, steps)
+
+
+def points_of(teacher: CaloClouds, incident: Incident) -> tuple[Rows, torch.Tensor]:
+    """What the points of these showers are made of: conditions, and normal numbers (P, 3)."""
+    table, rows, normals, before = [], [], [], 0
+    plain = teacher.with_sampler("euler-angle", 1)
+
+    def draw(condition: Rows, normal: torch.Tensor) -> torch.Tensor:
+        nonlocal before
+        table.append(condition.table)
+        rows.append(condition.row + before)
+        normals.append(normal)
+        before += len(condition.table)
+        return CaloClouds._draw(plain, condition, normal)
+
+    plain._draw = draw  # type: ignore[method-assign]
+    generate(plain, plain.domain.detector, incident, seed=5)
+    return Rows(torch.cat(table), torch.cat(rows)), torch.cat(normals)
+
+
+@torch.no_grad()
+def miss(model: CaloClouds, truth: Showers) -> float | None:
+    """Spread of the distance between points and the teacher's for the same noise, over the spread of points (0.5).
+
+    None where the noise is another, of a learned start.
+    """
+    if model._normals() != 3:
+        return None
+    condition, normal = points_of(shipped(), truth.incident[:10])
+    away = model._draw(condition, normal) - shipped().with_sampler("heun-angle", 10)._draw(condition, normal)
+    return float(away.square().mean().sqrt() / model.config.schedule.sigma_data)
+
+
+def obstacle() -> None:
+    """Train the network of MeanFlow, beginning with the teacher's weights, with the objectives of `TRIALS`.
+
+    Measured is the `miss` of one evaluation, and how the truth that MeanFlow builds for itself differs from the flow's.
+    """
+    teacher = shipped().with_sampler("heun-angle", 10)
+    training, _ = split(Recipe.from_table(teacher.card["recipe"]), read_showers(TRAINING))
+    condition, normal = points_of(teacher, training[0].incident[:200])
+    with torch.no_grad():
+        clean = torch.cat(
+            [
+                teacher._draw(Rows(condition.table, row), n)
+                for row, n in zip(condition.row.split(8192), normal.split(8192), strict=True)
+            ]
+        )
+    told = condition.table[condition.row]
+    held = slice(len(normal) - 20_000, len(normal))
+    size = len(normal) - 20_000
+    zero, one = torch.zeros(2048), torch.ones(2048)
+    for name, config in TRIALS.items():
+        done = load()
+        if name in done.get("obstacle", {}):
+            continue
+        torch.manual_seed(0)
+        made = CaloClouds(dataclasses.replace(teacher.config, mean_flow=MeanFlowConfig()), teacher.domain)
+        assert made.mean_flow is not None
+        average = made.mean_flow.average
+        average.adopt(teacher.denoiser.network)  # type: ignore[arg-type]
+        optimiser = torch.optim.Adam(average.parameters(), lr=2e-3)
+        curve: dict[str, float] = {}
+        began = time.process_time()
+        for step in range(TRIAL_STEPS + 1):
+            if step % 500 == 0:
+                with torch.no_grad():
+                    zeros = torch.zeros(20_000)
+                    jumped = normal[held] - average(normal[held], zeros, zeros + 1, told[held])
+                curve[str(step)] = float((jumped - clean[held]).square().mean().sqrt() / teacher.config.schedule.sigma_data)
+            for group in optimiser.param_groups:
+                group["lr"] = 2e-3 * (1 + np.cos(np.pi * step / TRIAL_STEPS)) / 2
+            generator = torch.Generator().manual_seed(step)
+            k = torch.randint(size, (2048,), generator=generator)
+            if config is None:
+                loss = (normal[k] - average(normal[k], zero, one, told[k]) - clean[k]).square().mean()
+            else:
+                e, times = torch.randn(2048, 3, generator=generator), torch.randn(2048, 3, generator=generator)
+                loss = average_velocity_loss(average, config, clean[k], e, told[k], times, teacher.denoiser)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(average.parameters(), 10.0)
+            optimiser.step()
+        minutes = (time.process_time() - began) / 60
+        done = load()
+        done.setdefault("obstacle", {})[name] = {"miss": curve, "core_minutes": minutes}
+        MEASURED.write_text(json.dumps(done, indent=1))
+        print(name, curve, f"{minutes:.1f} minutes", flush=True)
 
 
 def variants(evaluations: list[int]) -> list[tuple[str, str, int, int]]:
@@ -172,6 +271,7 @@ def measure(truth: Showers, model: CaloClouds, *, whole: bool) -> dict[str, Any]
     real, made = (np.stack([measured(s)[name] for name in SPREADS]) for s in (truth, fast))
     result["spreads"] = dict(zip(SPREADS, (np.nanstd(made, 1) / np.nanstd(real, 1)).tolist(), strict=True))
     both = np.isfinite(real).all(0) & np.isfinite(made).all(0)
+    result["miss"] = miss(model, truth)
     result["correlation_error"] = float(np.abs(np.corrcoef(real[:, both]) - np.corrcoef(made[:, both])).max())
     if whole:
         auc = found.metrics["auc"]
@@ -195,12 +295,12 @@ def load() -> dict[str, Any]:
     return json.loads(MEASURED.read_text()) if MEASURED.is_file() else {}
 
 
-def run(kind: str, evaluations: list[int], again: bool) -> None:
+def run(kind: str, evaluations: list[int], only: list[str], again: bool) -> None:
     """Measure every variant that is not yet measured."""
     truth = held_out() if kind == "validate" else Showers.open(TEST)
     for method, sampler, steps, count in variants(evaluations):
         done, name = load(), f"{method} {sampler} {count}"
-        if name in done.get(kind, {}) and not again:
+        if (only and method not in only) or (name in done.get(kind, {}) and not again):
             continue
         model = configured(method, sampler, steps)
         result = measure(truth, model, whole=kind == "test")
@@ -212,24 +312,45 @@ def run(kind: str, evaluations: list[int], again: bool) -> None:
         print(kind, name, f"{result['ratio']:.3f}", [round(v, 3) for v in result["interval"]], flush=True)
 
 
+def cost(method: str) -> str:
+    """Processor time of training, in minutes; of the teacher with its flow, from its card."""
+    path = RUNS / method / "cost.json"
+    return f"{json.loads(path.read_text())['core_minutes']:.1f}" if path.is_file() else ""
+
+
+def row(kind: str, name: str, r: dict[str, Any]) -> list[str]:
+    """Cells of one row of a table."""
+    method, sampler, evaluations = name.split()
+    cells = [WORDS[method] + (f", {sampler}" if method == "teacher" else ""), evaluations, cost(method)]
+    cells += [f"{r['ratio']:.2f}", f"{r['interval'][0]:.2f} to {r['interval'][1]:.2f}"]
+    if kind == "test":
+        return [*cells, f"{r['auc']:.3f}", f"{r['ms_1']:.1f}", f"{r['ms_100']:.1f}"]
+    away = "" if r.get("miss") is None else f"{r['miss']:.3f}"
+    spreads = f"{min(r['spreads'].values()):.2f} to {max(r['spreads'].values()):.2f}"
+    return [*cells, spreads, f"{r['correlation_error']:.2f}", away]
+
+
 def tables() -> None:
     """Write the tables into the page, between their marks."""
     done, page = load(), PAGE.read_text("utf-8")
-    for kind in ("validate", "test"):
-        rows = done.get(kind, {})
-        head = ["method", "sampler", "evaluations", "ratio to floor", "95 % interval"]
-        more = ["AUC", "ms at batch 1", "ms at batch 100"] if kind == "test" else ["spread of showers", "correlations off by"]
-        lines = [f"| {' | '.join(head + more)} |", f"|{'---|' * (len(head) + len(more))}"]
-        for name, r in rows.items():
-            cells = [*name.split(), f"{r['ratio']:.2f}", f"{r['interval'][0]:.2f} to {r['interval'][1]:.2f}"]
-            if kind == "test":
-                cells += [f"{r['auc']:.3f}", f"{r['ms_1']:.1f}", f"{r['ms_100']:.1f}"]
-            else:
-                cells += [
-                    f"{min(r['spreads'].values()):.2f} to {max(r['spreads'].values()):.2f}",
-                    f"{r['correlation_error']:.2f}",
-                ]
-            lines.append(f"| {' | '.join(cells)} |")
+    head = ["method", "evaluations", "core minutes of training", "ratio to floor", "95 % interval"]
+    more = {
+        "validate": ["spread of showers", "correlations off by", "miss"],
+        "test": ["AUC", "ms at batch 1", "ms at batch 100"],
+    }
+    order = list(WORDS)
+    written = {}
+    for kind, columns in more.items():
+        rows = sorted(done.get(kind, {}).items(), key=lambda item: (order.index(item[0].split()[0]), int(item[0].split()[2])))
+        written[kind] = [[*head, *columns], *(row(kind, name, r) for name, r in rows)]
+    trials = done.get("obstacle", {}).items()
+    written["obstacle"] = [
+        ["objective", "core minutes", *(f"miss after {k} steps" for k in next(iter(dict(trials).values()))["miss"])],
+        *([name, f"{r['core_minutes']:.1f}", *(f"{v:.3f}" for v in r["miss"].values())] for name, r in trials),
+    ]
+    for kind, cells in written.items():
+        lines = [f"| {' | '.join(c)} |" for c in cells]
+        lines.insert(1, f"|{'---|' * len(cells[0])}")
         before, rest = page.split(f"<!-- {kind} -->\n")
         _, after = rest.split(f"<!-- end of {kind} -->")
         page = f"{before}<!-- {kind} -->\n" + "\n".join(lines) + f"\n<!-- end of {kind} -->{after}"
@@ -238,9 +359,10 @@ def tables() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "validate", "test", "table", "all"])
+    parser.add_argument("what", choices=["train", "validate", "obstacle", "test", "table", "all"])
     parser.add_argument("method", nargs="?", choices=list(METHODS))
     parser.add_argument("--evaluations", type=int, nargs="+", default=[1, 2, 4, 18])
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="methods to measure, with commas")
     parser.add_argument("--again", action="store_true", help="also what has been measured before")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -249,8 +371,10 @@ if __name__ == "__main__":
     if given.what in ("train", "all"):
         for chosen in [given.method] if given.method else METHODS:
             train_method(chosen)
+    if given.what in ("obstacle", "all"):
+        obstacle()
     for kind in ("validate", "test"):
         if given.what in (kind, "all"):
-            run(kind, given.evaluations, given.again)
+            run(kind, given.evaluations, given.only, given.again)
     if given.what in ("table", "all"):
         tables()

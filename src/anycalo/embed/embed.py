@@ -29,6 +29,8 @@ from anycalo.simulate.points import merge_steps, shower_seed
 from anycalo.simulate.production import leave
 from anycalo.version import __version__
 
+_REPORT_S = 0.2
+
 
 def embed(
     run: EmbedRun,
@@ -111,9 +113,10 @@ def _simulate(
                 return
             if kind == "failed":
                 raise SimulationError(f"the Geant4 process failed.\n{value}")
-            done += 1
-            if progress:
-                progress(done, len(primaries))
+            for _ in range(value):
+                done += 1
+                if progress:
+                    progress(done, len(primaries))
     finally:
         process.terminate()
         process.join()
@@ -166,10 +169,10 @@ def _shoot(
     points: list[np.ndarray] = []
     origins: list[np.ndarray] = []
     entries: list[list[Crossing]] = []
-    rows = 0
+    rows, told, when = 0, 0, 0.0
 
     def collect(steps: np.ndarray, neutral_mev: np.ndarray) -> None:
-        nonlocal rows
+        nonlocal rows, told, when
         if os.getppid() != parent:
             os._exit(1)  # whoever asked for this was killed
         event = len(points)
@@ -188,7 +191,10 @@ def _shoot(
         origins.append(np.concatenate([np.full(len(merged), GEANT4), rows + owner]))
         entries.append(taken)
         rows += len(taken)
-        reports.put(("event", 1))
+        # A message costs as much as Geant4's part of an event: a few a second are enough.
+        if time.monotonic() > when + _REPORT_S or len(points) == len(primaries):
+            reports.put(("events", len(points) - told))
+            told, when = len(points), time.monotonic()
 
     start = time.process_time()
     geant4.prepare()
