@@ -58,6 +58,8 @@ def aware(small_detector: Detector) -> Model:
         layers=RecurrentConfig(embedding=8, hidden=12, head=8, components=2),
         points=PointFlowConfig(hidden=12, depth=1, bins=4, angle_bins=3, radius_features=8),
         grouped=0.0,
+        merge_cell_power=0.0,
+        merge_radius_mm=0.9,
     )
     showers = toy_showers(small_detector, 40, 2)
     torch.manual_seed(0)

@@ -122,7 +122,7 @@ def told_of(model: AnyCalo, geometry: Geometry, energy_mev: Tensor, direction: T
 
 
 def draw_totals(totals: Totals, told: Told, normal: Tensor) -> Tensor:
-    """`Totals.sample`, with every member evaluated for every shower: which one draws is then chosen without a question."""
+    """Totals (B, D), with every member evaluated for every shower: which one draws is then chosen without a question."""
     drawn = [m.mixture.sample(m(told), normal[:, :-1]) for m in totals.members]  # type: ignore[operator, union-attr]
     each = torch.stack(drawn, dim=1)
     member = (probability(normal[:, -1]) * len(drawn)).long().clamp_max(len(drawn) - 1)
@@ -133,7 +133,7 @@ def draw_totals(totals: Totals, told: Told, normal: Tensor) -> Tensor:
 def walk(
     layers: RecurrentLayers, told: Told, totals: Tensor, shares: Shares, e_total: Tensor, normal: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`RecurrentLayers.sample` layer by layer, in operations that a graph can hold."""
+    """Blurred counts and energies layer by layer, as `layer_kernels.walk`, in operations that a graph can hold."""
     embedding = layers._embedding(told, totals, shares)
     memory = layers.memory
     weights = [cast(Tensor, getattr(memory, name)) for name in ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")]
@@ -196,7 +196,7 @@ def scan(
 
 
 def draw_points(flow: PointFlow, told: Tensor, row: Tensor, normal: Tensor) -> Tensor:
-    """`PointFlow.sample` of the layers `row` (P,) of what is told (R, C), in operations that a graph can hold."""
+    """Points (P, 3) of the layers `row` (P,) of what is told (R, C), in operations that a graph can hold."""
     knots, part = flow.context(told)
     bins = flow.config.bins
     radius = inverse(knots[row], bins, _BOUND, normal[:, 0])

@@ -2,6 +2,9 @@
 
 Exponential, logarithm, sinh and asinh after Cephes (Moshier), the error function as a rational function (Eigen's); all within
 a few units in the last place of float32, which a test holds them to. Arguments and results are float32 numbers.
+
+Compiled loops are kept on disk beside the source, or in the user's cache where that cannot be written. They are compiled again
+when their own file changes, not when this one does: after editing it, remove `__pycache__/*.nbi`.
 """
 
 from __future__ import annotations

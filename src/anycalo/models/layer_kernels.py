@@ -340,7 +340,7 @@ def draw_layers(told: Told, energy_mev: Number, normal: Array, totals: Totals, n
         told: of the shower.
         energy_mev: of the particle.
         normal: standard normal numbers, (D + 2 + NOISE L,).
-        totals: weights of the member that the last of the first D + 2 numbers chooses, see `totals.Totals.sample`.
+        totals: weights of the member that the last of the first D + 2 numbers chooses, evenly.
         net: weights.
     """
     layers, d = told.points.shape[0], totals.mean.shape[0]

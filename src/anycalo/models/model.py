@@ -181,14 +181,14 @@ class Model(nn.Module, ABC):
 
     def state(self) -> tuple[Any, ...]:
         """Equal before and after only if neither the configuration nor a weight or buffer was changed in between."""
-        modules: list[nn.Module | None] = [self]
+        # `parameters()` and `buffers()` take several times as long, which for a shower alone counts.
+        modules: list[nn.Module] = [self]
         found: list[Any] = [self.config]
         for module in modules:  # grows on the way
-            if module is not None:
-                for tensor in (*module._parameters.values(), *module._buffers.values()):
-                    if tensor is not None:
-                        found += (tensor.data_ptr(), tensor._version)
-                modules += module._modules.values()
+            for tensors in (module._parameters, module._buffers):
+                found += [(t.data_ptr(), t._version) for t in tensors.values() if t is not None] if tensors else ()
+            if module._modules:
+                modules += [child for child in module._modules.values() if child is not None]
         return tuple(found)
 
     def digest(self) -> str:

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from anycalo.models.arrays import namespace
 
 DEPTHS = 2
 """How many numbers describe a profile."""
@@ -38,7 +39,7 @@ def directions(depth: Any, energy: Any) -> Any:
         depth: of the sensors along the axis [X0], (B, L).
         energy: expected of the layers, (B, L); 0 beyond a detector's layers, where phi is 0 too.
     """
-    xp: Any = torch if isinstance(energy, Tensor) else np
+    xp = namespace(energy)
     weight = energy / energy.sum(1)[:, None]
 
     def standard(x: Any) -> Any:

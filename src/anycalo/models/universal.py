@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor
 
 from anycalo.geometry import Detector
@@ -45,10 +44,10 @@ from anycalo.geometry.descriptors import (
     layer_descriptors,
     whole_descriptors,
 )
+from anycalo.models.arrays import at_least, gamma_cdf, gamma_share, log, namespace
 from anycalo.models.profile import directions
 from anycalo.showers import Incident
 
-_B = 0.5
 CELLS_MM = (2.0, 50.0)
 """Sizes of cells that are trained on; larger and smaller ones count as these."""
 _SMALLEST_FLUX = 1e-3
@@ -112,8 +111,10 @@ class Geometry:
         whole = np.stack([whole_descriptors(d) for d in detectors]).astype(np.float32)
         cell = np.log(np.clip([cell_mm(d) for d in detectors], *CELLS_MM) / 10).astype(np.float32)
         tables: list[Any] = [count, layer, facing, whole, cell]
-        made: list[Any] = tables if arrays else [torch.from_numpy(table) for table in tables]
-        self.count, self.layer, self.facing, self.whole, self.cell = made
+        tables = tables if arrays else [torch.from_numpy(table) for table in tables]
+        self.count, self.layer, self.facing, self.whole, self.cell = tables
+        self.fixed: list[Any] | None = None
+        """What `UniversalCoordinates` make of arrays whatever the particle, once made."""
 
 
 class Coordinates(ABC):
@@ -166,28 +167,6 @@ def particle_array(incident: Incident) -> np.ndarray:
     return table
 
 
-def gamma_cdf(t: Any, t_max: Any) -> Any:
-    """Share of a shower's energy lost before depth t [X0], for its maximum at t_max; broadcast."""
-    gammainc = torch.special.gammainc if isinstance(t, Tensor) else special.gammainc
-    return gammainc(_B * _at_least(t_max, 0.5) + 1, _B * _at_least(t, 0.0))
-
-
-def gamma_share(front: Any, back: Any, t_max: Any) -> Any:
-    """Share of a shower's energy lost between two depths [X0]; in float64, for behind the shower both are nearly all."""
-    front, back, t_max = (x.double() if isinstance(x, Tensor) else x.astype(np.float64) for x in (front, back, t_max))
-    share = gamma_cdf(back, t_max) - gamma_cdf(front, t_max)
-    return share.float() if isinstance(share, Tensor) else share.astype(np.float32)
-
-
-def _at_least(x: Any, low: float) -> Any:
-    return x.clamp_min(low) if isinstance(x, Tensor) else np.maximum(x, low)
-
-
-def _namespace(x: Any) -> Any:
-    """The module whose functions take x."""
-    return torch if isinstance(x, Tensor) else np
-
-
 def _column(table: Any, name: str, names: tuple[str, ...]) -> Any:
     return table[..., names.index(name)]
 
@@ -202,44 +181,37 @@ class UniversalCoordinates(Coordinates):
 
     def told(self, geometry: Geometry, which: Any, particle: Any) -> Told:
         """See `Coordinates.told`."""
-        xp = _namespace(particle)
+        xp = namespace(particle)
         layers, whole = geometry.layer[which], geometry.whole[which]
         log_e, dx, dy, dz, charge = particle.T
         path = 1 / dz
         photon = 1 - charge**2
-        critical = _column(whole, "critical_energy_mev", WHOLE)
-        log_y = log_e - xp.log(critical)
+        log_y = log_e - xp.log(_column(whole, "critical_energy_mev", WHOLE))
         t_max = log_y - 0.5 + photon
 
         def of(name: str) -> Any:
             return _column(layers, name, LAYER)
 
-        valid = xp.arange(layers.shape[1])[None] < geometry.count[which][:, None]
+        fixed = self._fixed(geometry) if geometry.fixed is None else geometry.fixed
+        if xp is np:  # tensors may be those of a graph that is being traced
+            geometry.fixed = fixed
+        valid, thickness, of_layer, of_shower, detail = (table[which] for table in fixed)
         front, back = of("sensor_front_x0") * path[:, None], of("sensor_back_x0") * path[:, None]
         # Over a thin sensor the mean is taken over a twentieth of a radiation length, below which nothing changes.
-        thin = _at_least(0.05 - (back - front), 0.0) / 2
-        front, back = _at_least(front - thin, 0.0), back + thin
+        thin = at_least(0.05 - (back - front), 0.0) / 2
+        front, back = at_least(front - thin, 0.0), back + thin
         peak = t_max[:, None]
-        density = gamma_share(front, back, peak) / _at_least(back - front, 1e-3)
-        flux = xp.exp(log_y)[:, None] * _at_least(density, 0.0) + _SMALLEST_FLUX
+        density = gamma_share(front, back, peak) / at_least(back - front, 1e-3)
+        flux = xp.exp(log_y)[:, None] * at_least(density, 0.0) + _SMALLEST_FLUX
         mip = of("mip_mev") * path[:, None]
         points = xp.where(valid, flux * of("sensors"), 0.0)
         visible = xp.where(valid, flux * mip, 0.0)
-        last = xp.arange(layers.shape[1])[None] == geometry.count[which][:, None] - 1
-        share = xp.where(last, 2 * of("behind_x0"), of("behind_x0"))
-        share[:, 0] += of("spacing_x0")[:, 0]
-        thickness = (of("spacing_x0") + share) / 2
-        per_mip = xp.where(valid, thickness / _at_least(mip, 1e-9), 0.0)
+        per_mip = xp.where(valid, thickness / at_least(mip, 1e-9), 0.0)
         calibration = per_mip * (visible.sum(1) / (visible * per_mip).sum(1))[:, None]
         calibration = xp.where(valid, calibration, 1.0)
         energy = visible * calibration
-        middle, sensors = (front + back) / 2, _at_least(of("sensors"), 1.0)
+        middle, sensors = (front + back) / 2, at_least(of("sensors"), 1.0)
         depth = _column(whole, "depth_x0", WHOLE) * path
-        radius = _column(whole, "moliere_mm", WHOLE)
-
-        def log(x: Any, low: float = 1e-4) -> Any:
-            return xp.log(_at_least(x, low))
-
         layer = [
             (middle - peak) / 5,
             middle / 10,
@@ -248,20 +220,13 @@ class UniversalCoordinates(Coordinates):
             (gamma_cdf(middle, peak) - 0.5) * 2,
             log(of("spacing_x0") * path[:, None], 1e-2),
             log(of("behind_x0") * path[:, None], 1e-2),
-            log(of("spacing_mm") / radius[:, None], 1e-2),
+            of_layer[..., 0],
             log(of("sensor_mm") / sensors * path[:, None]),
             log(of("sensor_x0") / sensors * path[:, None]) / 2,
             log(mip / sensors),
-            of("sensor_z") / 10,
-            log(of("sensors")),
-            log(of("sampling_fraction")),
-            log(of("moliere_mm") / radius[:, None]),
-            log(of("critical_energy_mev") / critical[:, None]),
-            of("effective_z") / 40 - 1,
-            of("facing_front_z") / 40 - 1,
-            of("facing_back_z") / 40 - 1,
+            *(of_layer[..., k] for k in range(1, of_layer.shape[-1])),
         ]
-        field = _column(whole, "field_tesla", WHOLE)
+        field, field_radius, moliere, z, sampling = of_shower.T
         shower = [
             (log_e - 9) / 1.5,
             (log_y - 6.5) / 1.5,
@@ -271,27 +236,18 @@ class UniversalCoordinates(Coordinates):
             photon,
             charge,
             field / 3,
-            field * radius / 50,
+            field_radius,
             field * charge / 3,
-            log(radius) - 3,
-            _column(whole, "effective_z", WHOLE) / 40 - 1,
-            log(_column(whole, "sampling_fraction", WHOLE)) / 2 + 1,
+            moliere,
+            z,
+            sampling,
             (depth - t_max) / 10 - 1,
             log(1 - gamma_cdf(depth, t_max), 1e-6) / 4,
             geometry.cell[which],
         ]
-        told = xp.where(valid[..., None], xp.stack(layer, -1), 0.0)
-        # Slow electrons curl back in the gaps of a strong field, within millimetres.
-        gaps = xp.stack([of("gap_front_mm"), of("gap_back_mm")], -1)
-        gap = gaps.sum(-1)
-        curl = gap * field[:, None]
-        own = [gaps + 0.2, gap[..., None] + 0.2]
-        extra = xp.concatenate([xp.log(t) for t in own] + [curl[..., None] / 3, (curl / (curl + 2))[..., None]], -1)
-        detail = xp.concatenate([geometry.facing[which] / 40 - 1, extra], -1)
-        detail = xp.where(valid[..., None], detail, 0.0)
         return Told(
             shower=xp.stack(shower, 1),
-            layer=told,
+            layer=xp.where(valid[..., None], xp.stack(layer, -1), 0.0),
             valid=valid,
             points=points,
             energy_mev=energy,
@@ -299,6 +255,41 @@ class UniversalCoordinates(Coordinates):
             phi=directions(middle, energy),
             detail=detail,
         )
+
+    def _fixed(self, geometry: Geometry) -> list[Any]:
+        """What the detectors alone decide: the layers that are there, the thickness that each stands for, features, details."""
+        layers, whole, xp = geometry.layer, geometry.whole, namespace(geometry.layer)
+
+        def of(name: str) -> Any:
+            return _column(layers, name, LAYER)
+
+        critical, radius, field, z, sampling = (
+            _column(whole, name, WHOLE)
+            for name in ("critical_energy_mev", "moliere_mm", "field_tesla", "effective_z", "sampling_fraction")
+        )
+        number = xp.arange(layers.shape[1])[None]
+        valid, last = number < geometry.count[:, None], number == geometry.count[:, None] - 1
+        share = xp.where(last, 2 * of("behind_x0"), of("behind_x0"))
+        share[:, 0] += of("spacing_x0")[:, 0]
+        of_layer = [
+            log(of("spacing_mm") / radius[:, None], 1e-2),
+            of("sensor_z") / 10,
+            log(of("sensors")),
+            log(of("sampling_fraction")),
+            log(of("moliere_mm") / radius[:, None]),
+            log(of("critical_energy_mev") / critical[:, None]),
+            of("effective_z") / 40 - 1,
+            of("facing_front_z") / 40 - 1,
+            of("facing_back_z") / 40 - 1,
+        ]
+        of_shower = [field, field * radius / 50, log(radius) - 3, z / 40 - 1, log(sampling) / 2 + 1]
+        # Slow electrons curl back in the gaps of a strong field, within millimetres.
+        gaps = xp.stack([of("gap_front_mm"), of("gap_back_mm")], -1)
+        gap = gaps.sum(-1)
+        curl = gap * field[:, None]
+        own = [xp.log(gaps + 0.2), xp.log(gap[..., None] + 0.2), curl[..., None] / 3, (curl / (curl + 2))[..., None]]
+        detail = xp.where(valid[..., None], xp.concatenate([geometry.facing / 40 - 1, *own], -1), 0.0)
+        return [valid, (of("spacing_x0") + share) / 2, xp.stack(of_layer, -1), xp.stack(of_shower, 1), detail]
 
     def scale_mm(self, detector: Detector) -> float:
         """The Moliere radius."""
@@ -317,8 +308,8 @@ def _along(xy: Any, slope: Any, factor: Callable[[Any], Any]) -> Any:
     """Positions with their component along the slope multiplied by a function of cos(theta)."""
     squared = (slope**2).sum(1)[:, None]
     cos = (1 + squared) ** -0.5
-    change = (factor(cos) - 1) / _at_least(squared, 1e-12)
-    return xy + _namespace(xy).where(squared > 1e-10, change, 0.0) * (xy * slope).sum(1)[:, None] * slope
+    change = (factor(cos) - 1) / at_least(squared, 1e-12)
+    return xy + namespace(xy).where(squared > 1e-10, change, 0.0) * (xy * slope).sum(1)[:, None] * slope
 
 
 class RawCoordinates(Coordinates):
@@ -331,7 +322,7 @@ class RawCoordinates(Coordinates):
 
     def told(self, geometry: Geometry, which: Any, particle: Any) -> Told:
         """See `Coordinates.told`; the same number of points and the same energy are expected of every layer."""
-        xp = _namespace(particle)
+        xp = namespace(particle)
         layers, whole = geometry.layer[which], geometry.whole[which]
         log_e, dx, dy, dz, charge = particle.T
         valid = xp.arange(layers.shape[1])[None] < geometry.count[which][:, None]
