@@ -143,7 +143,7 @@ def walk(
 
     def step(carry: tuple[Tensor, ...], of_layer: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         h, past, points, share = carry
-        known, count_expected, log_mean, points_before, share_before, z = of_layer
+        known, count_expected, log_mean, points_before, share_before, *z = of_layer
         left, left_expected = (total - points).clamp_min(0), (total - points_before).clamp_min(0)
         rest, rest_expected = (1 - share).clamp_min(0), (1 - share_before).clamp_min(0)
         stands = torch.stack([points + OFFSET, left + OFFSET, share + SHARE_OFFSET, rest + SHARE_OFFSET], dim=1)
@@ -156,11 +156,11 @@ def walk(
         new = torch.tanh(given[:, 2 * size :] + both[:, :size] * remembered[:, 2 * size :])
         h = new + both[:, size:] * (h - new)
         known = torch.cat([h, known], dim=1)
-        a = layers.count_mixture.sample(layers.count(known), z[:, :2])[:, 0]
+        a = layers.count_mixture.sample(layers.count(known), torch.stack(z[:2], dim=1))[:, 0]
         count = ((a + (count_expected + OFFSET).log()).clamp_max(20).exp() - OFFSET).clamp_min(0)
         log_count = (count + OFFSET).log() / 3
         of_count = torch.stack([a, log_count, (count + 1).rsqrt()], dim=1)
-        m = layers.energy_mixture.sample(layers.energy(torch.cat([known, of_count], dim=1)), z[:, 2:])[:, 0]
+        m = layers.energy_mixture.sample(layers.energy(torch.cat([known, of_count], dim=1)), torch.stack(z[2:], dim=1))[:, 0]
         hit = count >= 1
         m = torch.where(hit, m, torch.zeros_like(m))
         energy = torch.where(hit, count * (m.clamp(-12, 12) + log_mean).exp(), torch.zeros_like(m))
@@ -170,7 +170,7 @@ def walk(
     def before(x: Tensor) -> Tensor:
         return x.cumsum(1) - x
 
-    of_layers = (embedding, expected, shares.mean_mev.log(), before(expected), before(share_expected), normal)
+    of_layers = (embedding, expected, shares.mean_mev.log(), before(expected), before(share_expected), *normal.unbind(-1))
     nothing = torch.zeros_like(embedding[:, 0, :1])
     carry = (
         nothing.repeat(1, memory.hidden_size),

@@ -120,8 +120,12 @@ def _exporting() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     solvers.heun, halves_anycalo.scan = _heun, _scan
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    # What a step sees of another export in this process would make its sizes unknown.
+    dynamo: Any = importlib.import_module("torch._dynamo")
+    static = dynamo.config.patch(automatic_dynamic_shapes=False)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), static:
         warnings.simplefilter("ignore")
+        dynamo.reset()
         try:
             yield
         finally:
