@@ -97,7 +97,7 @@ results: data/ild-photons-test.h5
 
 # Photons and electrons in detectors that were never trained on; how many showers of each, and the seed.
 ANY = --particle gamma,electron --energy 1GeV:100GeV --spectrum log --max-angle 45deg
-HELD_OUT = fe-scint/2000/71 testem3/2000/72 pb-scint/400/73 cu-si/2000/81 calochallenge-3/2000/81 u-scint/300/74 atlas-like/300/74
+HELD_OUT = fe-scint/2000/71 testem3/2000/72 pb-scint/400/73 cu-si/2000/81 calochallenge-3/2000/81 u-scint/2000/81 atlas-like/300/74
 
 zero-shot: data/ild-photons-test.h5
 	for entry in $(HELD_OUT); do \
@@ -109,13 +109,13 @@ zero-shot: data/ild-photons-test.h5
 
 # Fine-tuning with a hundred showers, and the study of ways to do it, which goes on where it was stopped.
 HUNDRED = fe-scint:data/fe-scint-train.h5:data/fe-scint-test.h5 testem3:data/testem3-train.h5:data/testem3-test.h5 \
-	cu-si:data/cu-si-train.h5:data/cu-si-test-2000.h5 ild-ecal:data/ild-photons-train.h5:data/ild-photons-test.h5
+	cu-si:data/cu-si-train.h5:data/cu-si-test.h5 ild-ecal:data/ild-photons-train.h5:data/ild-photons-test.h5
 ELECTRONS = $(BIN)/anycalo simulate calochallenge-3 --particle electron --energy 1GeV:100GeV --spectrum log
 
 data/%-train.h5: | $(INSTALLED)
 	$(BIN)/anycalo simulate $* $(ANY) -n 150 --seed 75 --out $@
 
-data/cu-si-test-2000.h5: | $(INSTALLED)
+data/cu-si-test.h5: | $(INSTALLED)
 	$(BIN)/anycalo simulate cu-si $(ANY) -n 2000 --seed 81 --out $@
 
 data/calochallenge-3-electrons-train.h5: | $(INSTALLED)
@@ -125,7 +125,7 @@ data/calochallenge-3-electrons-test.h5: | $(INSTALLED)
 	$(ELECTRONS) -n 400 --seed 302 --out $@
 
 few-showers: data/ild-photons-train.h5 data/ild-photons-test.h5 data/fe-scint-train.h5 data/testem3-train.h5 data/cu-si-train.h5 \
-		data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/cu-si-test-2000.h5 data/zoo-validation
+		data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/cu-si-test.h5 data/zoo-validation
 	$(BIN)/python benchmarks/few_showers.py $(BASE) data/zoo-validation data/ild-photons-train.h5 data/fe-scint-train.h5 \
 		data/testem3-train.h5 data/pb-scint-train.h5 data/calochallenge-3-train.h5 --out runs/few-showers
 	rm -rf runs/hundred

@@ -77,7 +77,7 @@ def test_a_model_with_much_to_learn_learns(aware: Model, small_detector: Detecto
     calls: list[tuple[int, int]] = []
     before = aware.digest()
     showers = toy_showers(small_detector, 40, 5)
-    options = config(few=0, learning_rate=1e-2)
+    options = config(few=0, learning_rate=1e-2, sigmas=1.0)
     tuned = finetune(aware, showers, options, progress=lambda a, b: calls.append((a, b)))
     assert list(tuned.stages) == ["totals", "layers", "points"]
     for name, report in tuned.stages.items():

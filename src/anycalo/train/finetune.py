@@ -72,7 +72,7 @@ class FinetuneConfig:
     towards_base: float = 1.0
     held_out: float = 0.2
     few: int = 400
-    sigmas: float = 1.0
+    sigmas: float = 2.0
     batch_showers: int = 48
     batch_points: int = 1024
     validation_points: int = 20_000
