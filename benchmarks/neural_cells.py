@@ -25,24 +25,7 @@ from anycalo.showers import Showers
 def coarse(detector: Detector, pitch_mm: float, size_mm: float) -> Detector:
     """The same layers with square cells of one size, and nothing beyond a square around the axis."""
     cells = Rectangular(pitch_mm=(pitch_mm, pitch_mm))
-    sections = tuple(
-        replace(section, layers=tuple(replace(layer, readout=cells) for layer in section.layers))
-        for section in detector.sections
-    )
-    return replace(detector, name=f"{detector.name}-coarse", sections=sections, size_mm=(size_mm, size_mm))
-
-
-def within(showers: Showers, detector: Detector) -> Showers:
-    """The showers as another detector of the same layers reads them out."""
-    return Showers(
-        detector=detector,
-        incident=showers.incident,
-        offsets=showers.offsets,
-        x_mm=showers.x_mm,
-        y_mm=showers.y_mm,
-        layer=showers.layer,
-        energy_mev=showers.energy_mev,
-    )
+    return replace(detector.with_readout(cells), name=f"{detector.name}-coarse", size_mm=(size_mm, size_mm))
 
 
 def main() -> None:
@@ -59,7 +42,7 @@ def main() -> None:
     truth, fast = Showers.open(arguments.truth), Showers.open(arguments.fast)
     pairs = match(truth.incident, fast.incident)
     detector = coarse(truth.detector, arguments.pitch, arguments.size)
-    x, y = (cell_inputs(within(s, detector)) for s in (truth, fast))
+    x, y = (cell_inputs(s.seen_by(detector)) for s in (truth, fast))
     if pairs is not None:
         x, y = x[pairs[0]], y[pairs[1]]
     lit, share = ([f(t) for t in (x, y)] for f in (lambda t: t.nnz / t.shape[0] - 1, lambda t: t[:, 1:].sum() / t.shape[0]))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anycalo.geometry import Detector
 from anycalo.models import Noise
-from anycalo.models.anycalo import AnyCalo, layer_mip_mev
+from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
 from anycalo.models.layer_tokens import OFFSET, Shares, decode_layers, decode_totals, progress_features
 from anycalo.models.model import axis_slopes
@@ -21,7 +21,7 @@ from anycalo.models.point_flow import _BOUND, PointFlow, _spline
 from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
-from anycalo.models.universal import Geometry, Told, particle_table
+from anycalo.models.universal import Geometry, Told, layer_mip_mev, particle_table
 from anycalo.showers import Incident, Showers
 
 

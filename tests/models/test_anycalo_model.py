@@ -13,7 +13,7 @@ import torch
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models import Domain, Noise, load_model, parameter_count
-from anycalo.models.anycalo import AnyCalo, AnyCaloConfig, layer_mip_mev
+from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, Prepared, _lateral, prepare
 from anycalo.models.layer_tokens import decode_totals
 from anycalo.models.model import axis_slopes
@@ -21,7 +21,7 @@ from anycalo.models.point_flow import PointFlowConfig
 from anycalo.models.recurrent import RecurrentConfig
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import TotalsConfig
-from anycalo.models.universal import Geometry, particle_table
+from anycalo.models.universal import Geometry, layer_mip_mev, particle_table
 from anycalo.showers import Incident, Showers
 from anycalo.train import Recipe
 from anycaloreference import draw_totals

@@ -14,7 +14,7 @@ from anycalo.geometry import Detector, atlas_like
 from anycalo.models import Domain, Noise, load_model
 from anycalo.models.gaam import Gaam, GaamConfig
 from anycalo.models.made import CellNetworkConfig
-from anycalo.models.segmentation import resegmented, segment
+from anycalo.models.segmentation import segment
 from anycalo.readout import cell_index, read_out
 from anycalo.showers import Incident, Showers
 from anycalo.train import Recipe
@@ -111,7 +111,7 @@ def test_showers_are_cells_of_the_segmentation_asked_for(model: Gaam, grids: tup
 def test_mean_energies_follow_the_training_showers(model: Gaam) -> None:
     """Coarse: 60 steps of a small network; the twin that was not trained is far off."""
     detector = segment(ATLAS, ("6x6", "8x8", "4x4"))
-    truth = resegmented(showers(), detector).layer_energy_mev().mean(0)
+    truth = showers().seen_by(detector).layer_energy_mev().mean(0)
     made, raw = (m.sample(detector, INCIDENT, Noise(1, range(120))).layer_energy_mev().mean(0) for m in (model, fitted()))
     ratio = made / truth
     assert np.abs(np.log(ratio)).max() < 0.35, ratio
@@ -189,4 +189,5 @@ def test_the_recipe_is_the_published_experiment() -> None:
     assert list(recipe.stages) == ["layer0", "layer1", "layer2"]
     detectors = Gaam(config, Domain.of([showers(10)])).domain.detectors
     assert len(detectors) == 8
-    assert detectors[7] == atlas_like(inner=(192, 48), middle=((24, 12), 48), outer=(24, 24)).to_toml()
+    assert detectors[3] == atlas_like(inner=(48, 48), middle=((24, 12), 48), outer=(24, 24)).to_toml()
+    assert detectors[7] == atlas_like(inner=(192, 48), middle=((12, 24), 48), outer=(24, 24)).to_toml()

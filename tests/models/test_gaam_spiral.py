@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector, Edges, Hexagonal, Rectangular, atlas_like
-from anycalo.models.segmentation import layer_cells, resegmented, segment, turned
+from anycalo.models.segmentation import layer_cells, segment, turned
 from anycalo.models.spiral import spiral, spiral_path
 from anycalo.readout import cell_centre, read_out
 from anycalo.showers import Incident
@@ -110,7 +110,7 @@ def test_a_grid_for_each_layer_is_asked_for() -> None:
 def test_projection_conserves_energy() -> None:
     showers = toy_showers(ATLAS, 20, 1, incident=Incident(energy_mev=5000.0, n=20))
     for grids in (("192x4", "24+12x48", "24x24"), ("48x48", "6x6", "1x1"), ("7x3+4", "5+6x9", "2x2")):
-        other = resegmented(showers, segment(ATLAS, grids))
+        other = showers.seen_by(segment(ATLAS, grids))
         cells = read_out(other)
         paths = [spiral_path(layer.readout, other.detector.size_mm, window=1) for layer in other.detector.layers]
         images = layer_cells(other, paths)

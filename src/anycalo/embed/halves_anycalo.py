@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from anycalo.geometry import Detector
-from anycalo.geometry.descriptors import LAYER, layer_descriptors
+from anycalo.geometry.descriptors import sensor_mip_mev
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
 from anycalo.models.layer_tokens import OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
@@ -77,9 +77,7 @@ class AnyCaloPoints(nn.Module):
         super().__init__()
         self.model, self.geometry = model, Geometry([detector])
         self.n_layers, self.scale_mm = detector.n_layers, model.coordinates.scale_mm(detector)
-        table = layer_descriptors(detector)
-        mip = table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]
-        self.register_buffer("mip_mev", torch.from_numpy(mip.copy()).float())
+        self.register_buffer("mip_mev", torch.from_numpy(sensor_mip_mev(detector)).float())
         self.register_buffer("z_mm", torch.from_numpy(detector.layer_z_mm.copy()).float())
 
     def forward(

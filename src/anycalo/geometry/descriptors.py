@@ -213,6 +213,12 @@ RANGED = (
 """Columns of `layer_descriptors` whose ranges belong to a model's domain; of the whole detector, all of `WHOLE` do."""
 
 
+def sensor_mip_mev(detector: Detector) -> np.ndarray:
+    """What a minimum ionising particle loses in one sensor of each layer, straight through [MeV], (L,)."""
+    table = layer_descriptors(detector)
+    return np.asarray(table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")])
+
+
 def cell_mm(detector: Detector) -> float:
     """Side of a square of the area of a cell [mm], of the median layer."""
     return float(np.median([layer.readout.cell_mm for layer in detector.layers]))

@@ -7,7 +7,7 @@ its file says; what physics makes of it (radiation lengths, sampling fraction) i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -183,6 +183,14 @@ class Detector:
     def n_layers(self) -> int:
         """Number of readout layers, L."""
         return len(self.layers)
+
+    def with_readout(self, readout: Readout) -> Detector:
+        """The same detector with every layer divided into these cells."""
+        sections = [
+            replace(section, layers=tuple(replace(layer, readout=readout) for layer in section.layers))
+            for section in self.sections
+        ]
+        return replace(self, sections=tuple(sections))
 
     @cached_property
     def layer_thickness_mm(self) -> np.ndarray:

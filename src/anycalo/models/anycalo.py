@@ -20,13 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
-from anycalo.geometry.descriptors import LAYER, layer_descriptors
 from anycalo.models.anycalo_data import Prepared, prepare
 from anycalo.models.layer_features import Gaussianise
 from anycalo.models.layer_tokens import NOISE_OF_SHOWER, Shares, encode_layers
@@ -228,10 +226,3 @@ class AnyCalo(Model):
 def _sign(noise: Tensor) -> Tensor:
     """Whether x is turned around, 1 or -1 (B,)."""
     return torch.where(noise[:, 0] < 0, -1.0, 1.0)
-
-
-def layer_mip_mev(detector: Detector, incident: Incident) -> Tensor:
-    """What a minimum ionising particle along the axis loses in a sensor of each layer [MeV], (B, L)."""
-    table = layer_descriptors(detector)
-    mip = table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]
-    return torch.from_numpy(mip[None] / incident.direction[:, 2:].astype(np.float64)).float()

@@ -16,7 +16,7 @@ from anycalo.models.layer_tokens import encode_totals
 from anycalo.models.merging import merge_tracks, split_hot
 from anycalo.models.model import axis_slopes
 from anycalo.models.profile import measure
-from anycalo.models.universal import CELLS_MM, Geometry, Told, particle_table
+from anycalo.models.universal import CELLS_MM, Geometry, Told, layer_mip_mev, particle_table
 from anycalo.showers import Showers
 
 if TYPE_CHECKING:
@@ -163,10 +163,8 @@ def _lateral(model: AnyCalo, showers: Showers) -> tuple[Tensor, Tensor]:
     moments = model.lateral.measure(seen, energy, shower, len(showers))
     moments[:, 2] -= TYPICAL_LOG_WIDTH
     centred = model.lateral.remove(seen, moments, shower)
-    table = layer_descriptors(showers.detector)
-    mip = table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]
-    along = mip[showers.layer] / showers.incident.direction[showers.shower, 2]
-    log_e = (energy / torch.from_numpy(along).float()).clamp_min(_SMALLEST_MIP).log()
+    along = layer_mip_mev(showers.detector, showers.incident)[shower, torch.from_numpy(showers.layer.astype(np.int64))]
+    log_e = (energy / along).clamp_min(_SMALLEST_MIP).log()
     radius = torch.asinh(torch.linalg.vector_norm(centred, dim=1) / model.config.core_scale)
     angle = torch.atan2(centred[:, 1], centred[:, 0]) / torch.pi
     return moments, torch.stack([radius, angle, log_e], dim=1)
@@ -177,9 +175,6 @@ def _mips(parts: Sequence[Showers], layers: int) -> Tensor:
     out = torch.ones(sum(len(p) for p in parts), layers)
     start = 0
     for part in parts:
-        table = layer_descriptors(part.detector)
-        mip = table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")]
-        along = mip[None] / part.incident.direction[:, 2:].astype(np.float64)
-        out[start : start + len(part), : part.detector.n_layers] = torch.from_numpy(along).float()
+        out[start : start + len(part), : part.detector.n_layers] = layer_mip_mev(part.detector, part.incident)
         start += len(part)
     return out

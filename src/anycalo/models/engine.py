@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
-from anycalo.models.anycalo import layer_mip_mev
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
 from anycalo.models.arithmetic import Perceptron
 from anycalo.models.layer_kernels import Told, Totals, Walk, draw_layers
@@ -23,7 +22,7 @@ from anycalo.models.recurrent import NOISE, PAST, RecurrentLayers
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import Member
 from anycalo.models.totals import Totals as TotalsNetwork
-from anycalo.models.universal import Geometry, particle_array
+from anycalo.models.universal import Geometry, layer_mip_mev, particle_array
 from anycalo.showers import Incident, Showers
 
 if TYPE_CHECKING:

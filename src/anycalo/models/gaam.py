@@ -27,7 +27,7 @@ from anycalo.models.made import CellNetwork, CellNetworkConfig, Places
 from anycalo.models.model import Domain, Model, Stage
 from anycalo.models.noise import Noise
 from anycalo.models.point_features import Standardise
-from anycalo.models.segmentation import layer_cells, resegmented, segment, turned
+from anycalo.models.segmentation import layer_cells, segment, turned
 from anycalo.models.spiral import SpiralPath, spiral_path
 from anycalo.showers import Incident, Showers
 
@@ -180,7 +180,7 @@ class Gaam(Model):
         for batch in batches:
             for k, detector in enumerate(self._segmentations(batch.detector) if self.config.grids else [batch.detector]):
                 showers = turned(batch, 1000 * seed + k) if self.config.turn else batch
-                out.append(resegmented(showers, detector))
+                out.append(showers.seen_by(detector))
         return out
 
     def classify(self, layer: int, energy_mev: Tensor) -> Tensor:

@@ -14,12 +14,7 @@ from anycalo.showers import Showers
 
 def with_cells(showers: Showers, cell_mm: float) -> Showers:
     """The same showers in the same detector, with square cells of this side [mm]."""
-    readout = Rectangular(pitch_mm=(cell_mm, cell_mm))
-    sections = tuple(
-        replace(section, layers=tuple(replace(layer, readout=readout) for layer in section.layers))
-        for section in showers.detector.sections
-    )
-    return _in(showers, replace(showers.detector, sections=sections), showers.layer)
+    return showers.seen_by(showers.detector.with_readout(Rectangular(pitch_mm=(cell_mm, cell_mm))))
 
 
 def grouped(showers: Showers, plates: int) -> Showers:
@@ -50,17 +45,4 @@ def grouped(showers: Showers, plates: int) -> Showers:
                 layer_of += np.repeat(np.arange(count, count + repeat), size).tolist()
                 count += repeat
     coarse: Detector = replace(detector, name=f"{detector.name}-by-{plates}", sections=tuple(sections))
-    return _in(showers, coarse, np.array(layer_of)[showers.layer])
-
-
-def _in(showers: Showers, detector: Detector, layer: np.ndarray) -> Showers:
-    return Showers(
-        detector=detector,
-        incident=showers.incident,
-        offsets=showers.offsets,
-        x_mm=showers.x_mm,
-        y_mm=showers.y_mm,
-        layer=layer,
-        energy_mev=showers.energy_mev,
-        provenance=showers.provenance,
-    )
+    return showers.seen_by(coarse, np.array(layer_of)[showers.layer])

@@ -19,7 +19,7 @@ import torch
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
-from anycalo.geometry.descriptors import LAYER, layer_descriptors
+from anycalo.geometry.descriptors import LAYER, layer_descriptors, sensor_mip_mev
 from anycalo.models.model import axis_slopes
 from anycalo.models.universal import Geometry, UniversalCoordinates, particle_table
 from anycalo.showers import Incident, Showers
@@ -94,7 +94,7 @@ class _Expected:
         middle = (table[:, LAYER.index("sensor_front_x0")] + table[:, LAYER.index("sensor_back_x0")]) / 2
         self.depth = middle[None] * path
         self.points, self.energy = told.points.double().numpy(), told.visible_mev.double().numpy()
-        self.mip = (table[:, LAYER.index("mip_mev")] / table[:, LAYER.index("sensors")])[None] * path
+        self.mip = sensor_mip_mev(detector)[None] * path
 
 
 def _choose(donors: Sequence[Showers], owner: np.ndarray, detector: Detector, incident: Incident) -> np.ndarray:

@@ -51,20 +51,6 @@ def _edges(size_mm: float, low: int, high: int | None) -> tuple[float, ...]:
     return (*(start + (stop - start) * i / n for start, stop, n in spans for i in range(n)), half)
 
 
-def resegmented(showers: Showers, detector: Detector) -> Showers:
-    """The same deposits in a detector that differs in its readout alone."""
-    return Showers(
-        detector=detector,
-        incident=showers.incident,
-        offsets=showers.offsets,
-        x_mm=showers.x_mm,
-        y_mm=showers.y_mm,
-        layer=showers.layer,
-        energy_mev=showers.energy_mev,
-        provenance=showers.provenance,
-    )
-
-
 def turned(showers: Showers, seed: int) -> Showers:
     """Each shower turned or mirrored at random by one of the eight symmetries of the square.
 

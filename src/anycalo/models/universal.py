@@ -42,6 +42,7 @@ from anycalo.geometry.descriptors import (
     cell_mm,
     facing_table,
     layer_descriptors,
+    sensor_mip_mev,
     whole_descriptors,
 )
 from anycalo.models.arrays import at_least, gamma_cdf, gamma_share, log, namespace
@@ -151,6 +152,11 @@ class Coordinates(ABC):
     @abstractmethod
     def stretch(self, xy: Any, slope: Any) -> Any:
         """Inverse of `squeeze`."""
+
+
+def layer_mip_mev(detector: Detector, incident: Incident) -> Tensor:
+    """What a minimum ionising particle along the axis loses in a sensor of each layer [MeV], (B, L)."""
+    return torch.from_numpy(sensor_mip_mev(detector)[None] / incident.direction[:, 2:].astype(np.float64)).float()
 
 
 def particle_table(incident: Incident) -> Tensor:

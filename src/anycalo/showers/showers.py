@@ -145,6 +145,19 @@ class Showers:
             provenance=self.provenance,
         )
 
+    def seen_by(self, detector: Detector, layer: np.ndarray | None = None) -> Showers:
+        """The same deposits in a detector that differs in its readout alone, or with the layers (P,) that are given."""
+        return Showers(
+            detector=detector,
+            incident=self.incident,
+            offsets=self.offsets,
+            x_mm=self.x_mm,
+            y_mm=self.y_mm,
+            layer=self.layer if layer is None else layer,
+            energy_mev=self.energy_mev,
+            provenance=self.provenance,
+        )
+
     def contained(self) -> Showers:
         """The same showers without the points that lie beyond the sides of the detector, where there is nothing to see them."""
         half_x, half_y = (size / 2 for size in self.detector.size_mm)
