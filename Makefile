@@ -99,13 +99,14 @@ results: data/ild-photons-test.h5
 ANY = --particle gamma,electron --energy 1GeV:100GeV --spectrum log --max-angle 45deg
 HELD_OUT = fe-scint/2000/71 testem3/2000/72 pb-scint/400/73 cu-si/2000/81 calochallenge-3/2000/81 u-scint/2000/81 atlas-like/300/74
 
-zero-shot: data/ild-photons-test.h5
-	for entry in $(HELD_OUT); do \
-		IFS=/ read name n seed <<< "$$entry"; \
-		test -f data/$$name-test.h5 || $(BIN)/anycalo simulate $$name $(ANY) -n $$n --seed $$seed --out data/$$name-test.h5; \
-	done
-	$(BIN)/python benchmarks/zero_shot.py anycalo-base \
-		$(foreach entry,$(HELD_OUT),data/$(firstword $(subst /, ,$(entry)))-test.h5) data/ild-photons-test.h5 --out runs/zero-shot
+TESTS = $(foreach entry,$(HELD_OUT),data/$(firstword $(subst /, ,$(entry)))-test.h5) data/ild-photons-test.h5
+numbers = $(subst /, ,$(filter $(1)/%,$(HELD_OUT)))
+
+data/%-test.h5: | $(INSTALLED)
+	$(BIN)/anycalo simulate $* $(ANY) -n $(word 2,$(call numbers,$*)) --seed $(word 3,$(call numbers,$*)) --out $@
+
+zero-shot: $(TESTS)
+	$(BIN)/python benchmarks/zero_shot.py anycalo-base $(TESTS) --out runs/zero-shot
 
 # Fine-tuning with a hundred showers, and the study of ways to do it, which goes on where it was stopped.
 HUNDRED = fe-scint:data/fe-scint-train.h5:data/fe-scint-test.h5 testem3:data/testem3-train.h5:data/testem3-test.h5 \
@@ -115,9 +116,6 @@ ELECTRONS = $(BIN)/anycalo simulate calochallenge-3 --particle electron --energy
 data/%-train.h5: | $(INSTALLED)
 	$(BIN)/anycalo simulate $* $(ANY) -n 150 --seed 75 --out $@
 
-data/cu-si-test.h5: | $(INSTALLED)
-	$(BIN)/anycalo simulate cu-si $(ANY) -n 2000 --seed 81 --out $@
-
 data/calochallenge-3-electrons-train.h5: | $(INSTALLED)
 	$(ELECTRONS) -n 600 --seed 301 --out $@
 
@@ -125,7 +123,8 @@ data/calochallenge-3-electrons-test.h5: | $(INSTALLED)
 	$(ELECTRONS) -n 400 --seed 302 --out $@
 
 few-showers: data/ild-photons-train.h5 data/ild-photons-test.h5 data/fe-scint-train.h5 data/testem3-train.h5 data/cu-si-train.h5 \
-		data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/cu-si-test.h5 data/zoo-validation
+		data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/fe-scint-test.h5 data/testem3-test.h5 data/cu-si-test.h5 \
+		data/zoo-validation
 	$(BIN)/python benchmarks/few_showers.py $(BASE) data/zoo-validation data/ild-photons-train.h5 data/fe-scint-train.h5 \
 		data/testem3-train.h5 data/pb-scint-train.h5 data/calochallenge-3-train.h5 --out runs/few-showers
 	rm -rf runs/hundred

@@ -81,7 +81,7 @@ class Takeover:
         # The shower frame has its origin where the particle entered; its axes are those of the detector.
         at = np.array([crossing.position_mm for crossing in taken])[owner]
         x, y = showers.x_mm + at[:, 0], showers.y_mm * turned[owner] + at[:, 1]
-        inside = (np.abs(x) <= self.detector.size_mm[0] / 2) & (np.abs(y) <= self.detector.size_mm[1] / 2)
+        inside = self.detector.between_sides(x, y)
         self.lost_mev += float(showers.energy_mev[~inside].sum(dtype=np.float64))
         points = np.stack([showers.layer, x, y, showers.energy_mev], axis=1)[inside]
         self.seconds += time.process_time() - start

@@ -184,6 +184,12 @@ class Detector:
         """Number of readout layers, L."""
         return len(self.layers)
 
+    def between_sides(self, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndarray:
+        """Whether positions (P,) lie between the sides of the slabs, (P,)."""
+        half_x, half_y = (size / 2 for size in self.size_mm)
+        inside: np.ndarray = (np.abs(x_mm) <= half_x) & (np.abs(y_mm) <= half_y)
+        return inside
+
     def with_readout(self, readout: Readout) -> Detector:
         """The same detector with every layer divided into these cells."""
         sections = [

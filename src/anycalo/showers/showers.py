@@ -160,8 +160,7 @@ class Showers:
 
     def contained(self) -> Showers:
         """The same showers without the points that lie beyond the sides of the detector, where there is nothing to see them."""
-        half_x, half_y = (size / 2 for size in self.detector.size_mm)
-        inside = (np.abs(self.x_mm) <= half_x) & (np.abs(self.y_mm) <= half_y)
+        inside = self.detector.between_sides(self.x_mm, self.y_mm)
         if inside.all():
             return self
         return Showers(
