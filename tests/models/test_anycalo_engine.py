@@ -17,8 +17,9 @@ from anycalo.models.point_flow import PointFlowConfig
 from anycalo.models.recurrent import RecurrentConfig
 from anycalo.models.totals import TotalsConfig
 from anycalo.models.universal import COORDINATES, Geometry, particle_array, particle_table
-from anycalo.showers import Beam, Incident, Showers
+from anycalo.showers import Beam, Incident
 from anycaloreference import reference_showers
+from sameshowers import assert_same
 from toyshowers import toy_showers
 from toyzoo import stack, toy_zoo
 
@@ -45,21 +46,6 @@ def untrained(coordinates: str, depth: int, bins: int) -> AnyCalo:
 
 def slanted(n: int) -> Incident:
     return Beam(particle=("gamma", "electron"), energy_mev=(2e3, 9e3), max_angle_rad=0.5).sample(n, 5)
-
-
-def assert_same(one: Showers, two: Showers) -> None:
-    """Up to rounding in float32, which may move a count by one in a few of a thousand layers."""
-    same = one.layer_counts() == two.layer_counts()
-    assert (~same).sum() <= 2 + 0.003 * same.size
-    whole = np.flatnonzero(same.all(axis=1))
-    assert len(whole) > 0.8 * len(one)
-    one, two = one[whole], two[whole]
-    np.testing.assert_allclose(one.layer_energy_mev(), two.layer_energy_mev(), rtol=3e-3, atol=1e-5)
-    for name, atol in (("energy_mev", 1e-5), ("x_mm", 2e-3), ("y_mm", 2e-3)):
-        found, wanted = getattr(one, name), getattr(two, name)
-        np.testing.assert_allclose(found, wanted, rtol=1e-2, atol=atol, err_msg=name)
-        # Nearly all of them are much closer.
-        assert np.quantile(np.abs(found - wanted) / (np.abs(wanted) + 1e-2), 0.9) < 1e-4, name
 
 
 @pytest.mark.parametrize(("coordinates", "depth", "bins"), [("universal", 1, 5), ("raw", 3, 1)])

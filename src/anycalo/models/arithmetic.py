@@ -204,12 +204,18 @@ _ONE_THREAD = 1 << 18
 
 
 @compiled
-def affine(x: Array, weight: Array, bias: Array) -> Array:
-    """Rows (N, K) @ weight (K, M) + bias (M,)."""
-    out = np.empty((x.shape[0], weight.shape[1]), np.float32)
+def product(x: Array, weight: Array, out: Array) -> None:
+    """Rows (N, K) @ weight (K, M) into `out` (N, M)."""
     rows = max(_ONE_THREAD // (weight.shape[0] * weight.shape[1]), 1)
     for start in range(0, x.shape[0], rows):
         np.dot(x[start : start + rows], weight, out[start : start + rows])
+
+
+@compiled
+def affine(x: Array, weight: Array, bias: Array) -> Array:
+    """Rows (N, K) @ weight (K, M) + bias (M,)."""
+    out = np.empty((x.shape[0], weight.shape[1]), np.float32)
+    product(x, weight, out)
     for i in range(x.shape[0]):
         for j in range(weight.shape[1]):
             out[i, j] += bias[j]

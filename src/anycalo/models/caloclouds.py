@@ -28,7 +28,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from torch import Tensor
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
-from anycalo.models.caloclouds_config import CaloCloudsConfig
+from anycalo.models.caloclouds_config import ATTEMPTS, CaloCloudsConfig, no_physical_shower
 from anycalo.models.conditions import Event, condition_table
 from anycalo.models.consistency import Consistency
 from anycalo.models.edm import Denoiser
@@ -60,7 +60,9 @@ from anycalo.models.samplers import SAMPLERS, consistency, mean_flow
 from anycalo.models.starts import ConditionalMixture
 from anycalo.showers import Incident, Showers
 
-_ATTEMPTS = 50
+if TYPE_CHECKING:
+    from anycalo.models.caloclouds_engine import Engine
+
 # What a network makes of this many points stays in a processor's cache; a graphics card wants many at once.
 _POINTS_AT_ONCE = {"cpu": 1_024, "cuda": 65_536}
 _SMALLEST_MEV = 1e-6
@@ -100,6 +102,7 @@ class CaloClouds(Model):
         self.energy_shape = Gaussianise(1, knots=257)
         self.point_scale = Standardise(n_point, config.schedule.sigma_data)
         self.condition_scale = Standardise(len(config.conditions), 1.0)
+        self._engine: tuple[tuple[Any, ...], Engine] | None = None
         self.register_buffer("z_mm", torch.tensor(domain.detector.layer_z_mm, dtype=torch.float32))
         self.register_buffer("typical_log_width", torch.tensor(0.0))
         self.register_buffer("largest_radius_mm", torch.tensor(math.inf))
@@ -263,10 +266,30 @@ class CaloClouds(Model):
 
     # --- generation -----------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @property
+    def jumps(self) -> bool:
+        """Whether a student makes each point at once, of points that are told their layer, on a processor.
+
+        Such models generate in the compiled loops of `caloclouds_engine`, all others in PyTorch.
+        """
+        at_once = self.config.sampler == "consistency" and self.config.steps == 1
+        return at_once and not self.generates_depth and self.z_mm.device.type == "cpu"
+
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts the flow's unphysical draws, which were drawn again."""
         self.check(detector)
+        if not self.jumps:
+            return self.sample_in_torch(detector, incident, noise)
+        from anycalo.models.caloclouds_engine import Engine  # with a compiler, which only generation needs
+
+        state = self.state()
+        if self._engine is None or self._engine[0] != state:
+            self._engine = (state, Engine(self))
+        return self._engine[1].sample(detector, incident, noise)
+
+    @torch.no_grad()
+    def sample_in_torch(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
+        """What `sample` makes, to the rounding of float32, by the networks' modules, on any device."""
         n, e, extras, rejected = self.sample_layers(incident, noise)
         counts = n.sum(1).long().cpu().numpy()
         layer = torch.arange(self.layers, device=self.device).expand_as(n)
@@ -309,7 +332,7 @@ class CaloClouds(Model):
         extras = torch.zeros(len(incident), self.features.extras, device=self.device)
         open_ = np.arange(len(incident))
         rejected = 0
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             z = noise.normal(self.features.dimension, only=open_).to(self.device)
             found = self.features.decode(self.flow.inverse(z, condition[open_]), energy_mev[open_], basis[open_])
             good = found[3].cpu().numpy()
@@ -319,12 +342,7 @@ class CaloClouds(Model):
             rejected += len(open_)
             if len(open_) == 0:
                 return n, e, extras, rejected
-        worst = float(incident.energy_mev[open_[0]])
-        raise ModelError(
-            f"no physical shower in {_ATTEMPTS} draws for {len(open_)} of {len(incident)} particles, one of {worst:.6g} MeV."
-            f" The model was trained from {self.domain.energy_mev[0]:.6g} to {self.domain.energy_mev[1]:.6g} MeV: ask for that"
-            " range, or train longer."
-        )
+        raise no_physical_shower(float(incident.energy_mev[open_[0]]), self.domain.energy_mev)
 
     def _normals(self) -> int:
         """Normal numbers that a point is made of."""

@@ -13,6 +13,9 @@ from anycalo.models.mean_flow import MeanFlowConfig
 from anycalo.models.pointwise import PointwiseConfig
 from anycalo.models.samplers import SAMPLERS
 
+ATTEMPTS = 50
+"""How often a shower is drawn by the flow before it is given up."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaloCloudsConfig:
@@ -69,3 +72,11 @@ class CaloCloudsConfig:
         if self.steps < 1 or self.merge_radius_mm < 0:
             raise ModelError(f"steps is {self.steps} and merge_radius_mm {self.merge_radius_mm}; expected at least 1 and 0")
         check_conditions(self.conditions, of_layer=self.depth == "conditioned")
+
+
+def no_physical_shower(energy_mev: float, trained_mev: tuple[float, float]) -> ModelError:
+    """What is raised where a particle's shower stays unphysical however often it is drawn."""
+    return ModelError(
+        f"no physical shower in {ATTEMPTS} draws for a particle of {energy_mev:.6g} MeV. The model was trained from"
+        f" {trained_mev[0]:.6g} to {trained_mev[1]:.6g} MeV: ask for that range, or train longer."
+    )

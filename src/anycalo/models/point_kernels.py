@@ -238,7 +238,7 @@ def draw_points(
             x[start + p], y[start + p], energy[start + p] = work[0, p], work[1, p], work[2, p]
     scale_layers(energy, n, visible_mev)
     centre_x, centre_y = scaled[2] * net.std[2] + net.mean[2], scaled[3] * net.std[3] + net.mean[3]
-    impose(x, y, energy, centre_x, centre_y, widen * exp(net.log_width), net)
+    impose(x, y, energy, centre_x, centre_y, widen * exp(net.log_width), net.core, net.wide)
 
 
 @compiled
@@ -267,9 +267,10 @@ def centre(x: Array, y: Array, weight: Array) -> tuple[Number, Number]:
 
 
 @compiled
-def impose(x: Array, y: Array, weight: Array, centre_x: Number, centre_y: Number, width: Number, net: Points) -> None:
-    """`point_features.Lateral.impose` of one shower, in place, from positions compressed at the scale of the centre."""
-    core, wide = net.core, net.wide
+def impose(
+    x: Array, y: Array, weight: Array, centre_x: Number, centre_y: Number, width: Number, core: Number, wide: Number
+) -> None:
+    """`point_features.Lateral.impose` of one shower, in place, from positions compressed at `core`, the scale of the centre."""
     most_core, most_wide = asinh(HUGE / core), asinh(HUGE / wide)
     points = x.shape[0]
     by_x, by_y = centre(x, y, weight)
