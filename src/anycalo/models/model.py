@@ -183,13 +183,17 @@ class Model(nn.Module, ABC):
         """Equal before and after only if neither the configuration nor a weight or buffer was changed in between."""
         # `parameters()` and `buffers()` take several times as long, which for a shower alone counts.
         modules: list[nn.Module] = [self]
-        found: list[Any] = [self.config]
+        held: list[Tensor | None] = []
         for module in modules:  # grows on the way
-            for tensors in (module._parameters, module._buffers):
-                found += [(t.data_ptr(), t._version) for t in tensors.values() if t is not None] if tensors else ()
-            if module._modules:
-                modules += [child for child in module._modules.values() if child is not None]
-        return tuple(found)
+            parts = module.__dict__
+            if parts["_parameters"]:
+                held += parts["_parameters"].values()
+            if parts["_buffers"]:
+                held += parts["_buffers"].values()
+            if parts["_modules"]:
+                modules += [child for child in parts["_modules"].values() if child is not None]
+        tensors = [t for t in held if t is not None]
+        return (self.config, *[t.data_ptr() for t in tensors], *[t._version for t in tensors])
 
     def digest(self) -> str:
         """A hash of family, configuration, weights and buffers; computed again only when one of them has changed."""
