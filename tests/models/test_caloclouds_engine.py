@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch.nn.utils import parametrize
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
@@ -188,6 +189,25 @@ def test_unphysical_draws_are_made_again(small_detector: Detector) -> None:
     for sample in (model.sample, model.sample_in_torch):
         with pytest.raises(ModelError, match="no physical shower in 50 draws for a particle of 5000 MeV"):
             sample(small_detector, incident, Noise(1, range(40)))
+
+
+class Louder(torch.nn.Module):
+    """A parametrisation, as fine-tuning of low rank attaches them."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Half as much again."""
+        return 1.5 * weight
+
+
+def test_a_change_that_is_attached_to_weights_is_felt(small_detector: Detector) -> None:
+    model, incident = untrained(small_detector), slanted(10)
+    before = model.sample(small_detector, incident, Noise(1, range(10)))
+    for part in (model.consistency.student.network.layers[1].linear, model.flow.couplings[0].hyper[0]):  # type: ignore[index, union-attr]
+        parametrize.register_parametrization(part, "weight", Louder())  # type: ignore[arg-type]
+    after = model.sample(small_detector, incident, Noise(1, range(10)))
+    assert_same(after, model.sample_in_torch(small_detector, incident, Noise(1, range(10))))
+    with pytest.raises(AssertionError):
+        assert_same(after, before)
 
 
 GENERATED = {"depth": "generated", "conditions": ("log_energy", "log_points")}
