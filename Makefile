@@ -8,6 +8,7 @@
 # make zero-shot the figures of docs/results.md on anycalo-base in detectors that it never saw
 # make few-showers  fine-tuning of anycalo-base with a hundred showers (after `make zero-shot`): docs/results-transfer.md
 # make transfer  the small studies of docs/results-transfer.md
+# make one-step  docs/results-one-step.md: one network evaluation a point, every method trained and measured
 # make gaam   the tables of docs/results-gaam.md; another point-cloud model in them: make gaam BASE=runs/my-model
 #
 # Everything is installed once, into .venv. Choose another Python with PYTHON=python3.12, and another build of
@@ -20,7 +21,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.anycalo
 SHELL = /bin/bash
 
-.PHONY: demo test lint bench docs shipped results zero-shot few-showers transfer gaam install
+.PHONY: demo test lint bench docs shipped results zero-shot few-showers transfer one-step gaam install
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -67,6 +68,10 @@ data/ild-photons-train.h5: | $(INSTALLED)
 
 data/ild-photons-test.h5: | $(INSTALLED)
 	$(PHOTONS) -n 2000 --seed 202 --out $@
+
+# Showers that no shipped model was trained on.
+data/ild-photons-3000.h5: | $(INSTALLED)
+	$(PHOTONS) -n 3000 --spectrum log --seed 404 --out $@
 
 data/zoo: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-train -n 10000 --out $@
@@ -138,6 +143,9 @@ few-showers: data/ild-photons-train.h5 data/ild-photons-test.h5 data/fe-scint-tr
 transfer: data/calochallenge-3-electrons-train.h5 data/calochallenge-3-electrons-test.h5
 	$(BIN)/anycalo study benchmarks/transfer-small.toml --out runs/transfer-caloclouds --threads 1
 	$(BIN)/anycalo study benchmarks/transfer-anycalo.toml --out runs/transfer-anycalo --threads 1
+
+one-step: data/ild-photons-3000.h5 data/ild-photons-test.h5
+	$(BIN)/python benchmarks/one_step.py all
 
 # Cell-wise models, and point-cloud models projected onto the same cells. What is trained and made already is not made
 # again, but for the point-cloud models; BASE is another of them.
