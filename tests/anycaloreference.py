@@ -6,6 +6,8 @@ Nothing here is fast. Layers are drawn by running the recurrent unit over all th
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from anycalo.geometry import Detector
 from anycalo.models import Noise
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
+from anycalo.models.clusters import CLOSEST, OF_POINT, Clusters
 from anycalo.models.layer_tokens import OFFSET, Shares, decode_layers, decode_totals, progress_features
 from anycalo.models.model import axis_slopes
 from anycalo.models.point_features import impose_energy
@@ -53,13 +56,40 @@ def walk(
     return nu, e
 
 
-def draw_points(flow: PointFlow, told: Tensor, row: Tensor, normal: Tensor) -> Tensor:
-    """Points (P, 3) of the layers `row` (P,) of which `told` (R, C) is known, from standard normal numbers (P, 3)."""
+def draw_points(flow: PointFlow, told: Tensor, row: Tensor, score: Tensor) -> Tensor:
+    """Points (P, 3) of the layers `row` (P,) of which `told` (R, C) is known, with these scores (P, 3)."""
     knots, part = flow.context(told)
-    radius = _spline(knots[row], flow.config.bins, _BOUND).inv(normal[:, 0])
+    radius = _spline(knots[row], flow.config.bins, _BOUND).inv(score[:, 0])
     angle_knots, energy_knots = flow.given_radius(part[row], radius)
-    angle = _spline(angle_knots, flow.config.angle_bins, 1.0).inv(2 * torch.special.ndtr(normal[:, 1]) - 1)
-    return torch.stack([radius, angle, _spline(energy_knots, flow.config.bins, _BOUND).inv(normal[:, 2])], dim=1)
+    angle = _spline(angle_knots, flow.config.angle_bins, 1.0).inv(score[:, 1])
+    return torch.stack([radius, angle, _spline(energy_knots, flow.config.bins, _BOUND).inv(score[:, 2])], dim=1)
+
+
+@torch.no_grad()
+def one_by_one(clusters: Clusters, told: Tensor, counts: Tensor, layers: int, normal: Tensor) -> Tensor:
+    """Scores (P, 3) of points, `counts` (R,) of them in rows of which `told` (R, C) is known; `layers` rows are a shower."""
+    uniform = torch.special.ndtr(normal)
+    scores, start = torch.empty(len(normal), 3), 0
+    for row, count in enumerate(counts.tolist()):
+        kinds = clusters.kinds(told[row])
+        before = int(counts[row - 1]) if row % layers else 0
+        for p in range(start, start + count):
+            energy = normal[p, 2]
+            weights = torch.cat([torch.zeros(1), kinds.log_weights(energy)]).softmax(0)
+            kind = int((uniform[p, 3] > weights[:-1].cumsum(0)).sum())
+            first, possible = (start, p - start) if kind <= clusters.config.same else (start - before, before)
+            scores[p] = torch.stack([normal[p, 0], 2 * uniform[p, 1] - 1, energy])
+            if kind > 0 and possible > 0:
+                z = normal[first : first + possible, 2]
+                odds = (kinds.odds_by_energy[kind - 1] * z + kinds.odds_by_square[kind - 1] * (z**2 - 1) / 2).exp().cumsum(0)
+                parent = scores[first + min(int((odds <= uniform[p, 4] * odds[-1]).sum()), possible - 1)]
+                rho = CLOSEST * torch.sigmoid(kinds.radius[kind - 1])
+                kappa = CLOSEST * torch.sigmoid(kinds.angle[kind - 1] + kinds.angle_by_radius[kind - 1] * parent[0])
+                turn = torch.atan((1 - kappa) / (1 + kappa) * torch.tan(math.pi * (uniform[p, 1] - 0.5))) * 2 / math.pi
+                scores[p, 0] = rho * parent[0] + (1 - rho**2).sqrt() * normal[p, 0]
+                scores[p, 1] = torch.remainder(parent[1] + turn + 1, 2) - 1
+        start += count
+    return scores
 
 
 @torch.no_grad()
@@ -82,7 +112,8 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
     shower, layer = row // layers, row % layers
     context = model.layer_context(told, totals, n, e, layer_mip_mev(detector, incident))
-    x = draw_points(model.points, context.flatten(0, 1), row, noise.normal_points(counts, 3))
+    normal, flat = noise.normal_points(counts, OF_POINT), context.flatten(0, 1)
+    x = draw_points(model.points, flat, row, one_by_one(model.clusters, flat, n.flatten().long(), layers, normal))
     radius = torch.sinh(model.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * model.config.core_scale
     angle = torch.pi * x[:, 1]
     energy = impose_energy(model.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible.flatten())

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anycalo.embed.halves_anycalo import POINT_NORMALS, AnyCaloLayers, AnyCaloPoints
+from anycalo.embed.halves_anycalo import AnyCaloLayers, AnyCaloPoints
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models import Model, Noise
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.caloclouds import CaloClouds
+from anycalo.models.clusters import OF_POINT
 from anycalo.models.conditions import Event, condition_table
 from anycalo.models.layer_features import energy_basis
 from anycalo.models.point_features import expand, impose_energy
@@ -138,7 +139,7 @@ def _anycalo(model: Model, detector: Detector) -> Halves:
         points=AnyCaloPoints(model, detector).eval(),
         n_layers=detector.n_layers,
         layer_normals=layers.normals,
-        point_normals=POINT_NORMALS,
+        point_normals=OF_POINT,
         layer_z_mm=tuple(float(z) for z in detector.layer_z_mm),
     )
 

@@ -6,7 +6,6 @@ with L layers holds L steps. Everything that was trained is called as it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import cast
 
@@ -17,6 +16,7 @@ from anycalo.geometry import Detector
 from anycalo.geometry.descriptors import sensor_mip_mev
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
+from anycalo.models.clusters import draw_scores, probability
 from anycalo.models.layer_tokens import OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
 from anycalo.models.point_features import impose_energy
 from anycalo.models.point_flow import _BOUND, PointFlow, _spline
@@ -24,8 +24,6 @@ from anycalo.models.recurrent import NOISE, RecurrentLayers
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.universal import Geometry, Told
-
-POINT_NORMALS = 3
 
 
 class AnyCaloLayers(nn.Module):
@@ -99,7 +97,10 @@ class AnyCaloPoints(nn.Module):
         layer = torch.where(padding, 0, row - shower * layers)
         context = m.layer_context(told, extras, n, e * told.calibration, self.mip_mev[None] / direction[:, 2:])
         flat = context.reshape(-1, context.shape[-1])
-        x = draw_points(m.points, torch.cat([flat, flat[-1:]]), row, normal)
+        flat = torch.cat([flat, flat[-1:]])
+        counts = torch.cat([n.flatten(), n.new_zeros(1)]).long()
+        scores = draw_scores(m.clusters.kinds(flat), m.clusters.config.same, counts, layers, row, normal)
+        x = draw_points(m.points, flat, row, scores)
         radius = torch.sinh(m.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * m.config.core_scale
         angle = torch.pi * x[:, 1]
         visible = torch.cat([e.flatten(), e.new_zeros(1)])
@@ -193,14 +194,14 @@ def scan(
     return tuple(torch.stack(column) for column in zip(*found, strict=True))
 
 
-def draw_points(flow: PointFlow, told: Tensor, row: Tensor, normal: Tensor) -> Tensor:
-    """Points (P, 3) of the layers `row` (P,) of what is told (R, C), in operations that a graph can hold."""
+def draw_points(flow: PointFlow, told: Tensor, row: Tensor, score: Tensor) -> Tensor:
+    """Points (P, 3) with scores (P, 3) in the layers `row` (P,) of what is told (R, C), in operations that a graph can hold."""
     knots, part = flow.context(told)
     bins = flow.config.bins
-    radius = inverse(knots[row], bins, _BOUND, normal[:, 0])
+    radius = inverse(knots[row], bins, _BOUND, score[:, 0])
     angle_knots, energy_knots = flow.given_radius(part[row], radius)
-    angle = inverse(angle_knots, flow.config.angle_bins, 1.0, 2 * probability(normal[:, 1]) - 1)
-    return torch.stack([radius, angle, inverse(energy_knots, bins, _BOUND, normal[:, 2])], dim=1)
+    angle = inverse(angle_knots, flow.config.angle_bins, 1.0, score[:, 1])
+    return torch.stack([radius, angle, inverse(energy_knots, bins, _BOUND, score[:, 2])], dim=1)
 
 
 def inverse(knots: Tensor, bins: int, bound: float, y: Tensor) -> Tensor:
@@ -213,8 +214,3 @@ def inverse(knots: Tensor, bins: int, bound: float, y: Tensor) -> Tensor:
     a, b, c = rise * (slope - d0) + curve, rise * d0 - curve, -slope * above
     z = 2 * c / (-b - (b * b - 4 * a * c).clamp_min(0).sqrt())
     return torch.where(inside, x0 + z * (x1 - x0), y)
-
-
-def probability(normal: Tensor) -> Tensor:
-    """Of a standard normal number below this one."""
-    return 0.5 * (1 + torch.erf(normal * math.sqrt(0.5)))

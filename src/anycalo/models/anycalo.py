@@ -1,17 +1,18 @@
 """The `anycalo` family: one model for any sampling calorimeter, told the geometry as physics.
 
-Three networks, each drawing from an exact likelihood in one evaluation:
+Four networks, each drawing from an exact likelihood in one evaluation:
 
 1. `totals`: visible energy, energy of a point, and the shower's centre and width, given particle and detector.
 2. `layers`: number of points and energy of each layer in turn, given the totals and the layers before it.
-3. `points`: radius, angle and energy of independent points, given their layer.
+3. `points`: radius, angle and energy of a point, given its layer.
+4. `clusters`: which points of a layer and of the one before stand together.
 
 Everything is learnt in universal coordinates (`universal`), relative to what simple physics expects. Energies of a layer are
 scaled to what `layers` drew, its sum over the layers to what `totals` drew, and the points of a shower are moved and widened
 to its centre and width. No layer number, layer count or name of a detector is known to any network.
 
-Before training, deposits of one track are joined and deposits of many tracks divided (`merging`), so that points are nearly
-independent. Some detectors are also shown with neighbouring layers read out together (`grouping`).
+Before training, deposits of one track are joined and deposits of many tracks divided (`merging`), so that few points carry a
+shower. Some detectors are also shown with neighbouring layers read out together (`grouping`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from torch import Tensor
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models.anycalo_data import Prepared, prepare
+from anycalo.models.cluster_pairs import ClusterPairs
+from anycalo.models.clusters import Clusters, ClustersConfig, Pairs
 from anycalo.models.layer_features import Gaussianise
 from anycalo.models.layer_tokens import NOISE_OF_SHOWER, Shares, encode_layers
 from anycalo.models.model import Domain, Model, Stage
@@ -48,7 +51,7 @@ class AnyCaloConfig:
     """Configuration of the family.
 
     Args:
-        totals, layers, points: of the networks.
+        totals, layers, points, clusters: of the networks.
         coordinates: `universal`, or `raw` for the ablation.
         core_scale: radius, in units of the coordinates' scale (the Moliere radius), at which the compression of
             positions turns from linear to logarithmic; also in measuring the centre of a shower.
@@ -64,6 +67,7 @@ class AnyCaloConfig:
     totals: TotalsConfig = field(default_factory=TotalsConfig)
     layers: RecurrentConfig = field(default_factory=RecurrentConfig)
     points: PointFlowConfig = field(default_factory=PointFlowConfig)
+    clusters: ClustersConfig = field(default_factory=ClustersConfig)
     coordinates: str = "universal"
     core_scale: float = 0.15
     width_scale: float = 1.0
@@ -109,6 +113,7 @@ class AnyCalo(Model):
         self.totals = Totals(shower, layer + self.coordinates.detail_features, config.totals)
         self.layers = RecurrentLayers(shower, layer + self.coordinates.detail_features, QUANTITIES, config.layers)
         self.points = PointFlow(shower + layer + _CONTEXT, config.points)
+        self.clusters = Clusters(shower + layer + _CONTEXT, config.clusters)
         self.radius_shape = Gaussianise(1, knots=257)
         self.energy_shape = Gaussianise(1, knots=257)
         self._engine: tuple[tuple[Any, ...], Engine] | None = None
@@ -121,7 +126,7 @@ class AnyCalo(Model):
     # --- training -------------------------------------------------------------------------------------------
 
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
-        """Stages `totals` and `layers` (an example is a shower) and `points` (an example is a point); see `Model.stages`."""
+        """Stages `totals` and `layers` (an example is a shower), `points` and `clusters` (a point); see `Model.stages`."""
         data = prepare(self, [*training, *validation], n_training=len(training), seed=seed, fit=fit)
         if fit:
             inside = data.points[: data.n_points]
@@ -152,6 +157,15 @@ class AnyCalo(Model):
             told = self._flip_context(context, sign)
             return self.points.negative_log_likelihood(told, self._point_features(x, sign)).mean()
 
+        def clusters_loss(batch: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            return self.clusters.negative_log_likelihood(Pairs(*batch)).mean()
+
+        def scores(told: Tensor, x: Tensor) -> Tensor:
+            device = next(self.points.parameters()).device
+            seen = self._point_features(x.to(device), torch.ones(len(x), device=device))
+            return self.points.scores(told.to(device), seen).cpu()
+
+        of_points = {"size": data.n_points, "validation_size": len(data.points) - data.n_points, "noise_features": 1}
         shower_noise = 1 + data.n.shape[1] + NOISE_OF_SHOWER
         common = {"batch": of_showers, "size": data.showers, "validation_size": everything - data.showers}
         return [
@@ -161,10 +175,16 @@ class AnyCalo(Model):
                 name="points",
                 module=self.points,
                 batch=lambda index: (data.points[index], data.context[data.row[index].long()]),
-                size=data.n_points,
-                validation_size=len(data.points) - data.n_points,
-                noise_features=1,
                 objective=points_loss,
+                **of_points,  # type: ignore[arg-type]
+            ),
+            Stage(
+                name="clusters",
+                module=self.clusters,
+                batch=ClusterPairs(data, scores, seed=seed).batch,
+                objective=clusters_loss,
+                tuned=False,
+                **of_points,  # type: ignore[arg-type]
             ),
         ]
 

@@ -14,6 +14,8 @@ from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
 from anycalo.models.arithmetic import Perceptron
+from anycalo.models.cluster_kernels import Kinds
+from anycalo.models.clusters import OF_POINT
 from anycalo.models.layer_kernels import Told, Totals, Walk, draw_layers
 from anycalo.models.model import axis_slopes
 from anycalo.models.noise import Noise
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from anycalo.models.anycalo import AnyCalo
 
 _ATTEMPTS = 50
-POINT_NOISE = 3
-"""Standard normal numbers that a point takes."""
 
 
 class Engine:
@@ -54,7 +54,7 @@ class Engine:
         layers = [self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)]
         counts = np.array([n.sum() for _, n, _, _ in layers])
         offsets = np.concatenate([[0], np.cumsum(counts)])
-        normal = noise.normal_points(counts, POINT_NOISE).numpy()
+        normal = noise.normal_points(counts, OF_POINT).numpy()
         x, y, energy = np.empty((3, len(normal)), np.float32)
         layer = np.empty(len(normal), np.int16)
         mip, frames, axes = layer_mip_mev(detector, incident).numpy(), *self._frames(detector, incident)
@@ -155,7 +155,10 @@ def walk_weights(net: RecurrentLayers, own: Sequence[int]) -> Walk:
 def _points(model: AnyCalo, own: Sequence[int]) -> Points:
     net = model.points
     radius, of_context, angle, energy = (_linear(m) for m in (net.radius, net.of_context, net.angle, net.energy))
+    head, head_bias = _linear(model.clusters.head)
+    kinds = Kinds(trunk=_perceptron(model.clusters.trunk, own), head=head, head_bias=head_bias, same=model.clusters.config.same)
     return Points(
+        kinds=kinds,
         trunk=_perceptron(net.trunk, own),
         radius=radius[0],
         radius_bias=radius[1],

@@ -139,6 +139,7 @@ class Stage:
         noise_features: standard normal numbers that the objective needs for one example.
         objective: loss of a batch given its noise, (n, noise_features); a scalar mean.
         follows: the stage whose network this one imitates, for which there is nothing to learn where that has not changed.
+        tuned: whether fine-tuning adapts it; not, where few showers do not teach more than many detectors did.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Stage:
     noise_features: int
     objective: Callable[[tuple[Tensor, ...], Tensor], Tensor]
     follows: str | None = None
+    tuned: bool = True
 
 
 class Model(nn.Module, ABC):

@@ -81,14 +81,23 @@ class PointFlow(nn.Module):
 
     def negative_log_likelihood(self, told: Tensor, x: Tensor) -> Tensor:
         """-ln p of points x (P, 3), columns radius, angle, energy, given what is known of each one's layer (P, C): (P,)."""
+        scores, slopes = self._scores(told, x)
+        normal = 0.5 * (scores[:, 0] ** 2 + scores[:, 2] ** 2) + math.log(2 * math.pi)
+        return normal + math.log(2) - slopes
+
+    @torch.no_grad()
+    def scores(self, told: Tensor, x: Tensor) -> Tensor:
+        """The numbers that points x (P, 3) are drawn from: normal, uniform from -1 to 1, normal; (P, 3)."""
+        return self._scores(told, x)[0]
+
+    def _scores(self, told: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`scores` and the sum of the logarithms of their derivatives, (P,)."""
         knots, part = self.context(told)
         z_radius, radius_slope = _spline(knots, self.config.bins, _BOUND).call_and_ladj(x[:, 0])
         angle_knots, energy_knots = self.given_radius(part, x[:, 0])
-        _, angle_slope = _spline(angle_knots, self.config.angle_bins, 1.0).call_and_ladj(x[:, 1].clamp(-1, 1))
+        z_angle, angle_slope = _spline(angle_knots, self.config.angle_bins, 1.0).call_and_ladj(x[:, 1].clamp(-1, 1))
         z_energy, energy_slope = _spline(energy_knots, self.config.bins, _BOUND).call_and_ladj(x[:, 2])
-        normal = 0.5 * (z_radius**2 + z_energy**2) + math.log(2 * math.pi)
-        out: Tensor = normal + math.log(2) - radius_slope - angle_slope - energy_slope
-        return out
+        return torch.stack([z_radius, z_angle, z_energy], dim=1), radius_slope + angle_slope + energy_slope
 
 
 def _spline(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:

@@ -27,11 +27,11 @@ from anycalo.models.arithmetic import (
     gelu,
     inlined,
     log,
-    ndtr,
     perceptron,
     sin_pi,
     sinh,
 )
+from anycalo.models.cluster_kernels import Kinds, draw_scores
 from anycalo.models.layer_kernels import Told, bent, beside, depths, with_totals
 from anycalo.models.point_flow import _BOUND
 
@@ -42,9 +42,10 @@ THREE, FOUR, EIGHT, TINY, HUGE, TWO_OVER_PI = map(_f, (3, 4, 8, 1e-12, 1e5, 2 / 
 
 
 class Points(NamedTuple):
-    """Weights of `point_flow.PointFlow`.
+    """Weights of `point_flow.PointFlow` and `clusters.Clusters`.
 
     Args:
+        kinds: of the latter.
         trunk: what is made of a layer.
         radius: knots of the radius, (hidden, 3 K - 1), and `radius_bias`.
         of_context, of_context_bias: the part of the second layer that a layer gives, (hidden, R).
@@ -58,6 +59,7 @@ class Points(NamedTuple):
         log_width: from which ln width counts.
     """
 
+    kinds: Kinds
     trunk: Perceptron
     radius: Array
     radius_bias: Array
@@ -169,7 +171,7 @@ def draw_points(
         n: points of the layers, (L,).
         e: their calibrated energy [MeV], (L,).
         mip_mev: of each layer, per sensor and along the axis, (L,).
-        normal: standard normal numbers, (P, 3).
+        normal: standard normal numbers, (P, clusters.OF_POINT).
         net: weights.
         x: for the result, (P,).
         y: for the result, (P,).
@@ -180,6 +182,7 @@ def draw_points(
     own, shared = layer_context(told, factors, n, visible_mev, mip_mev), with_totals(told.shower, scaled)
     widen = exp(scaled[4] * net.std[4] + net.mean[4])
     points, features = normal.shape[0], net.of_radius.shape[0]
+    scores = draw_scores(own, shared, n, normal, net.kinds)
     h = perceptron(own, shared, net.trunk)
     of_layer, knots_of_layer = affine(h, net.of_context, net.of_context_bias), affine(h, net.radius, net.radius_bias)
     radii, angles, energies = net.radius.shape[1], 3 * net.angle_bins - 1, net.knots.shape[0]
@@ -195,7 +198,7 @@ def draw_points(
     for start in range(0, points, LANES):
         used = min(LANES, points - start)
         for p in range(used):
-            z[0, p], z[1, p], z[2, p] = normal[start + p, 0], normal[start + p, 1], normal[start + p, 2]
+            z[0, p], z[1, p], z[2, p] = scores[start + p, 0], scores[start + p, 1], scores[start + p, 2]
         filled = 0
         while filled < used:
             while left == 0:
@@ -213,7 +216,6 @@ def draw_points(
         for p in range(LANES):
             turn = drawn[0, p] * TWO_OVER_PI
             work[0, p], work[1, p], work[2, p] = drawn[0, p] * drawn[0, p] / THREE, sin_pi(turn), cos_pi(turn)
-            z[1, p] = TWO * ndtr(z[1, p]) - ONE
         for k in range(features):
             for p in range(LANES):
                 squared = net.of_radius[k, 0] * drawn[0, p] + net.of_radius[k, 1] * work[0, p]

@@ -8,9 +8,8 @@ Each stage of a model is adapted on its own, and keeps the base's weights unless
 4. The loss on held-out showers is compared with the base's, shower by shower with the same random numbers. The stage is
    accepted where the mean gain exceeds `sigmas` times its standard error over the showers.
 
-An accepted stage is then trained anew on all showers, for as many steps as were best on those held out.
-A student that imitates another stage (`Stage.follows`) is left where that one was, and else learns from it anew, on one fold.
-Scales (means, spreads, quantiles), which need many showers, stay those of the base.
+An accepted stage is then trained anew on all showers, for as many steps. A student that imitates another stage is left where
+that one was, and else learns anew, on one fold. Scales, which need many showers, and stages not `tuned` stay the base's.
 """
 
 from __future__ import annotations
@@ -262,8 +261,9 @@ class _Run:
         """Adapt one stage after the other."""
         reports: dict[str, StageReport] = {}
         for index, name in enumerate(self.names):
-            followed = self.folds[0][0][index].follows
-            change = followed is None or reports[followed].accepted
+            stage = self.folds[0][0][index]
+            tuned = stage.tuned or self.config.sigmas == -math.inf
+            change = tuned and (stage.follows is None or reports[stage.follows].accepted)
             reports[name] = self.stage(index) if change else self._left(*self.folds[0], index)
             self._count((index + 1) * self.total // len(self.names) - self.done)
         return reports
