@@ -51,7 +51,9 @@ def zoo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def zoo_model(zoo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    (folder / "tiny.toml").write_text(RECIPE + "".join(STAGE.format(name) for name in ("totals", "layers", "points", "clusters")))
+    (folder / "tiny.toml").write_text(
+        RECIPE + "".join(STAGE.format(name) for name in ("totals", "layers", "points", "clusters"))
+    )
     words = ["train", folder / "tiny.toml", "--data", zoo_folder, "--out", folder / "model", "--threads", 1]
     assert main([str(word) for word in words]) == 0
     return folder / "model"

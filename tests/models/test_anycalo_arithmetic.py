@@ -25,6 +25,7 @@ CASES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], np.ndarray, float, fl
     "sinh": (np.sinh, np.exp(rng.uniform(-12, 4, N)), 5e-7, 0),
     "asinh": (np.arcsinh, np.exp(rng.uniform(-12, 12, N)), 5e-7, 0),
     "sin_pi": (lambda x: np.sin(np.pi * x), rng.uniform(-5, 5, N), 0, 4e-7),
+    "atan": (np.arctan, rng.normal(size=N) * np.exp(rng.uniform(-8, 8, N)), 5e-7, 0),
     "cos_pi": (lambda x: np.cos(np.pi * x), rng.uniform(-5, 5, N), 0, 4e-7),
 }
 
@@ -43,7 +44,8 @@ def evaluate(x: np.ndarray, out: np.ndarray) -> None:
         out[7, i] = arithmetic.sinh(x[7, i])
         out[8, i] = arithmetic.asinh(x[8, i])
         out[9, i] = arithmetic.sin_pi(x[9, i])
-        out[10, i] = arithmetic.cos_pi(x[10, i])
+        out[10, i] = arithmetic.atan(x[10, i])
+        out[11, i] = arithmetic.cos_pi(x[11, i])
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Elementary functions for compiled loops (numba): float32, without branches, so that loops over them run on vector registers.
 
-Exponential, logarithm, sinh and asinh after Cephes (Moshier), the error function as a rational function (Eigen's); all within
+Exponential, logarithm, sinh, asinh and atan after Cephes (Moshier), the error function as a rational function (Eigen's); all within
 a few units in the last place of float32, which a test holds them to. Arguments and results are float32 numbers.
 
 Compiled loops are kept on disk beside the source, or in the user's cache where that cannot be written. They are compiled again
@@ -181,6 +181,24 @@ def cos_pi(x: Number) -> Number:
     """cos(pi x)."""
     x = x - TWO * np.floor(x * HALF + HALF)
     return _half_turn(HALF - abs(x))
+
+
+_P3, _P5, _P7, _P9 = map(_f, (-3.33329491539e-1, 1.99777106478e-1, -1.38776856032e-1, 8.05374449538e-2))
+_EIGHTH, _THREE_EIGHTHS, _HALF_PI, _QUARTER_PI = map(
+    _f, (math.tan(math.pi / 8), math.tan(3 * math.pi / 8), math.pi / 2, math.pi / 4)
+)
+
+
+@inlined
+def atan(x: Number) -> Number:
+    """The inverse tangent."""
+    a = abs(x)
+    large, middle = a > _THREE_EIGHTHS, a > _EIGHTH
+    t = -ONE / max(a, _EIGHTH) if large else ((a - ONE) / (a + ONE) if middle else a)
+    start = _HALF_PI if large else (_QUARTER_PI if middle else ZERO)
+    s = t * t
+    y = start + ((((_P9 * s + _P7) * s + _P5) * s + _P3) * s * t + t)
+    return -y if x < ZERO else y
 
 
 class Perceptron(NamedTuple):

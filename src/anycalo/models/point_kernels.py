@@ -198,7 +198,7 @@ def draw_points(
     for start in range(0, points, LANES):
         used = min(LANES, points - start)
         for p in range(used):
-            z[0, p], z[1, p], z[2, p] = scores[start + p, 0], scores[start + p, 1], scores[start + p, 2]
+            z[0, p], z[1, p], z[2, p] = scores[0, start + p], scores[1, start + p], scores[2, start + p]
         filled = 0
         while filled < used:
             while left == 0:
