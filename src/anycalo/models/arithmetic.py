@@ -1,7 +1,7 @@
 """Elementary functions for compiled loops (numba): float32, without branches, so that loops over them run on vector registers.
 
-Exponential, logarithm, sinh, asinh and atan after Cephes (Moshier), the error function as a rational function (Eigen's); all within
-a few units in the last place of float32, which a test holds them to. Arguments and results are float32 numbers.
+Exponential, logarithm, sinh, asinh and atan after Cephes (Moshier), the error function as a rational function (Eigen's); all
+within a few units in the last place of float32, which a test holds them to. Arguments and results are float32 numbers.
 
 Compiled loops are kept on disk beside the source, or in the user's cache where that cannot be written. They are compiled again
 when their own file changes, not when this one does: after editing it, remove `__pycache__/*.nbi`.
