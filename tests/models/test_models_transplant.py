@@ -15,7 +15,7 @@ from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
 from anycalo.models.consistency import DistillConfig
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
-from anycalo.models.transplant import base_for, calibrate, moved, nearest_incident, teacher, transplant, zero_shot
+from anycalo.models.transplant import _corrections, base_for, calibrate, moved, nearest_incident, teacher, transplant, zero_shot
 from anycalo.showers import Beam, Incident, Showers
 from samples import SMALL
 from toyshowers import toy_showers
@@ -145,6 +145,28 @@ def test_calibration_leaves_alone_what_few_showers_do_not_show(model: CaloClouds
     )
     ready = calibrate(model, other, seed=1)
     assert float(ready.features.plain.mean[0, 0] - model.features.plain.mean[0, 0]) == pytest.approx(np.log(2), abs=0.1)
+
+
+def test_corrections_find_a_parabola_and_stand_an_outlier() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(400, generator=generator, dtype=torch.float64) * 2 - 1
+    powers, spread = torch.stack([x**0, x, x**2], dim=1), 0.2 * (1 + 0.5 * x)
+    wanted = torch.tensor([0.5, -0.3, 0.2], dtype=torch.float64)
+    residual = powers @ wanted + 2 * spread * torch.randn(400, generator=generator, dtype=torch.float64)
+    change, stretch = _corrections(powers, residual, spread)
+    # Errors of the coefficients are about 0.4 / sqrt(400) and some; of the spread's logarithm 0.035.
+    torch.testing.assert_close(change, wanted, rtol=0, atol=0.15)
+    assert stretch == pytest.approx(np.log(2), abs=0.15)
+    # One shower in a layer that is seldom hit, thousands of expected spreads away.
+    residual[0] = 1e3
+    _, pulled = _corrections(powers, residual, spread)
+    assert pulled == pytest.approx(stretch, abs=0.1)
+    # Of what is within its statistical error less is kept than least squares finds.
+    few = spread[:20] * torch.randn(20, generator=generator, dtype=torch.float64)
+    kept, _ = _corrections(powers[:20], few, spread[:20])
+    weighted = powers[:20] / spread[:20, None]
+    found = torch.linalg.lstsq(weighted, few / spread[:20]).solution
+    assert (weighted @ kept).norm() < 0.7 * (weighted @ found).norm()
 
 
 def test_where_nothing_need_be_moved(model: CaloClouds, small_detector: Detector, finer: Detector) -> None:

@@ -13,6 +13,7 @@ flow over the new layers, which starts as the identity on features that already 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ from anycalo.showers import Beam, Incident, Showers
 _LARGEST_RATIO = 20.0
 _AT_ONCE = 50
 _PLENTY = 5
+_FARTHEST = 4.0
+_FEWEST = 10
+_POWERS = 3
 POINT_NETWORKS = ("denoiser", "consistency", "mean_flow")
 
 
@@ -168,10 +172,12 @@ def transplant(base: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
 def calibrate(model: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
     """The model with what a few showers of its detector say of its scales.
 
-    Quantities of a layer (counts, energies, lateral moments) are moved by the mean of their residuals and stretched by
-    their spread, each as far as it stands out of its own statistical error (positive-part shrinkage, James and Stein 1961):
-    with few showers little is moved. Quantities of points, of which a few showers hold thousands, are set anew; all are, with
-    `_PLENTY` showers for every number that the flow draws.
+    Quantities of a layer (counts, energies, lateral moments) are moved by a parabola in ln E and stretched by the spread of
+    their residuals, each coefficient as far as it stands out of its own statistical error (positive-part shrinkage, James
+    and Stein 1961): with few showers little is moved. Where a layer is seldom hit, the spread that the scales expect can be
+    far too small for one energy among them: residuals farther than `_FARTHEST` spreads from their median count as so far.
+    Quantities of points, of which a few showers hold thousands, are set anew; all are, with `_PLENTY` showers for every
+    number that the flow draws.
     """
     other = CaloClouds(model.config, model.domain)
     other.stages([showers], [showers[:1]], seed=seed)
@@ -186,23 +192,45 @@ def calibrate(model: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
         return new.eval()
     plain, m, seen, basis, mean_basis = _features(new, showers, seed)
     for scale, values, used, b in (
-        (new.features.plain, plain, torch.ones_like(plain, dtype=torch.bool), basis[:, None]),
+        (new.features.plain, plain, torch.ones_like(plain, dtype=torch.bool), basis[:, None].expand(-1, plain.shape[1], -1)),
         (new.features.means, m, seen, mean_basis),
     ):
         mean, spread = (b * scale.mean).sum(-1), (b * scale.log_spread).sum(-1).exp()
-        residual = torch.where(used, (values - mean) / spread, torch.zeros(())).double()
-        count = used.sum(0).clamp_min(2).double()
-        shift = residual.sum(0) / count
-        rest = torch.where(used, residual - shift, torch.zeros((), dtype=torch.float64))
-        variance = (rest**2).sum(0) / (count - 1)
-        shift = shift * _standing_out(shift**2, variance / count)
-        stretch = 0.5 * variance.clamp_min(1e-4).log()
-        stretch = stretch * _standing_out(stretch**2, 0.5 / (count - 1))
-        scale.mean[:, 0] += (shift * spread.double().mean(0)).float()
-        scale.log_spread[:, 0] += stretch.float()
+        for column in range(values.shape[1]):
+            rows = used[:, column]
+            if rows.sum() < _FEWEST:
+                continue
+            inside = basis[rows, :_POWERS].double(), (values - mean)[rows, column].double(), spread[rows, column].double()
+            change, stretch = _corrections(*inside)
+            scale.mean[column, :_POWERS] += change.float()
+            scale.log_spread[column, 0] += stretch
     counts = torch.from_numpy(showers.layer_counts()).float().max(0).values
     new.features.largest.copy_(torch.maximum(new.features.largest, counts))
     return new.eval()
+
+
+def _corrections(powers: Tensor, residual: Tensor, spread: Tensor) -> tuple[Tensor, float]:
+    """What showers say of a quantity: changes of its mean, as coefficients (K,) of powers (B, K), and of ln of its spread.
+
+    Args:
+        powers: of the scaled logarithm of the energy, (B, K).
+        residual: from the mean, (B,).
+        spread: expected of them, (B,).
+    """
+    scaled = residual / spread
+    middle = scaled.median()
+    farthest = _FARTHEST * max(1.0, 1.4826 * float((scaled - middle).abs().median()))
+    scaled = scaled.clamp(middle - farthest, middle + farthest)
+    # Orthogonal coefficients, each with the same error, so that each is kept as far as it stands out of that.
+    q, r = torch.linalg.qr(powers / spread[:, None])
+    coefficients = q.T @ scaled
+    freedom = len(scaled) - powers.shape[1]
+    variance = float((scaled - q @ coefficients).square().sum() / freedom)
+    kept = coefficients * _standing_out(coefficients**2, torch.tensor(variance))
+    stretch = torch.tensor(0.5 * math.log(max(variance, 1e-4)))
+    return torch.linalg.solve_triangular(r, kept[:, None], upper=True)[:, 0], float(
+        stretch * _standing_out(stretch**2, torch.tensor(0.5 / freedom))
+    )
 
 
 def _standing_out(square: Tensor, variance: Tensor) -> Tensor:
