@@ -161,14 +161,14 @@ def test_corrections_find_a_parabola_and_stand_an_outlier() -> None:
     residual[0] = 1e3
     _, pulled = _corrections(powers, residual, spread)
     assert pulled == pytest.approx(stretch, abs=0.1)
-    # Of what is nothing but statistical error less is kept than least squares finds: on average 0.55 of it.
+    # Of what is nothing but statistical error less is kept than least squares finds: on average a third of it.
     weighted, ratios = powers[:20] / spread[:20, None], []
     for _ in range(100):
         few = spread[:20] * torch.randn(20, generator=generator, dtype=torch.float64)
         kept, _ = _corrections(powers[:20], few, spread[:20])
         found = torch.linalg.lstsq(weighted, few / spread[:20]).solution
         ratios.append(float((weighted @ kept).norm() / (weighted @ found).norm()))
-    assert np.mean(ratios) < 0.7
+    assert np.mean(ratios) < 0.5
 
 
 def test_where_nothing_need_be_moved(model: CaloClouds, small_detector: Detector, finer: Detector) -> None:
