@@ -92,6 +92,16 @@ def test_a_copy_with_other_weights_makes_other_showers() -> None:
     np.testing.assert_array_equal(model.sample(detector, incident, Noise(5, range(3))).x_mm, first.x_mm)
 
 
+def test_a_model_is_looked_at_once_where_it_stays_unchanged() -> None:
+    model = untrained("universal", 1, 4)
+    before = model.state()
+    with model.unchanged():
+        model.totals.mean.add_(0.1)  # nobody should
+        assert model.state() is model.state()
+    assert model.state() != before
+    assert model.digest() != untrained("universal", 1, 4).digest()
+
+
 @pytest.mark.parametrize("name", sorted(COORDINATES))
 def test_arrays_are_told_what_tensors_are(name: str) -> None:
     coordinates, detectors, incident = COORDINATES[name](), toy_zoo(), slanted(30)

@@ -49,11 +49,13 @@ def generate(
     Warns:
         DomainWarning: for every quantity outside what the model was trained on.
     """
-    parts = list(_batches(model, detector, incident, seed=seed, batch_size=batch_size, progress=progress))
+    with model.unchanged():
+        parts = list(_batches(model, detector, incident, seed=seed, batch_size=batch_size, progress=progress))
+        provenance = _provenance(model, seed)
     counts: dict[str, int] = {}
     for part in parts:
         _count(counts, part)
-    return Showers.concatenate(parts, provenance=_provenance(model, seed) | counts)
+    return Showers.concatenate(parts, provenance=provenance | counts)
 
 
 def generate_file(

@@ -10,7 +10,8 @@ import os
 import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -175,6 +176,7 @@ class Model(nn.Module, ABC):
         self.domain = domain
         self.card: dict[str, Any] = {}
         self._known_digest: tuple[tuple[Any, ...], str] | None = None
+        self._unchanged: tuple[Any, ...] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -183,6 +185,8 @@ class Model(nn.Module, ABC):
 
     def state(self) -> tuple[Any, ...]:
         """Equal before and after only if neither the configuration nor a weight or buffer was changed in between."""
+        if self._unchanged is not None:
+            return self._unchanged
         # `parameters()` and `buffers()` take several times as long, which for a shower alone counts.
         modules: list[nn.Module] = [self]
         held: list[Tensor | None] = []
@@ -196,6 +200,16 @@ class Model(nn.Module, ABC):
                 modules += [child for child in parts["_modules"].values() if child is not None]
         tensors = [t for t in held if t is not None]
         return (self.config, *[t.data_ptr() for t in tensors], *[t._version for t in tensors])
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Inside, the model is taken not to be changed by anybody: `state` looks at it once."""
+        before = self._unchanged
+        self._unchanged = self.state()
+        try:
+            yield
+        finally:
+            self._unchanged = before
 
     def digest(self) -> str:
         """A hash of family, configuration, weights and buffers; computed again only when one of them has changed."""
