@@ -11,11 +11,22 @@ import torch
 from anycalo.errors import ModelError
 from anycalo.evaluate.view import layer_depth_x0
 from anycalo.geometry import Detector
+from anycalo.geometry.readouts import Rectangular
 from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
 from anycalo.models.consistency import DistillConfig
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
-from anycalo.models.transplant import _corrections, base_for, calibrate, moved, nearest_incident, teacher, transplant, zero_shot
+from anycalo.models.transplant import (
+    _corrections,
+    base_for,
+    calibrate,
+    joining_for,
+    moved,
+    nearest_incident,
+    teacher,
+    transplant,
+    zero_shot,
+)
 from anycalo.showers import Beam, Incident, Showers
 from samples import SMALL
 from toyshowers import toy_showers
@@ -145,6 +156,15 @@ def test_calibration_leaves_alone_what_few_showers_do_not_show(model: CaloClouds
     )
     ready = calibrate(model, other, seed=1)
     assert float(ready.features.plain.mean[0, 0] - model.features.plain.mean[0, 0]) == pytest.approx(np.log(2), abs=0.1)
+
+
+def test_deposits_are_joined_as_suits_the_cells_and_sensors(model: CaloClouds, finer: Detector) -> None:
+    same = joining_for(model, model.domain.detector)
+    assert same.merge_radius_mm == pytest.approx(model.config.merge_radius_mm)
+    assert same.merge_energy_mev == pytest.approx(model.config.merge_energy_mev)
+    fine = finer.with_readout(Rectangular(pitch_mm=(2.0, 2.0)))
+    half = finer.with_readout(Rectangular(pitch_mm=(1.0, 1.0)))
+    assert joining_for(model, half).merge_radius_mm == pytest.approx(joining_for(model, fine).merge_radius_mm / 2)
 
 
 def test_corrections_find_a_parabola_and_stand_an_outlier() -> None:

@@ -6,8 +6,9 @@ radiation lengths from the expected shower maximum, along the axis. How many poi
 follows from the expected flux of shower particles and the loss of a minimum ionising particle (`universal`); positions
 scale with the Moliere radius. Energy, particle and angle are the nearest that the old model knows.
 
-`transplant` then builds the model of the new detector: scales from moved showers, the point networks of the old model, and a
-flow over the new layers, which starts as the identity on features that already carry means, spreads and correlations.
+`transplant` then builds the model of the new detector: scales from moved showers, deposits joined over a distance in
+proportion to the cells, the point networks of the old model, and a flow over the new layers, which starts as the identity on
+features that already carry means, spreads and correlations.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.geometry.derived import critical_energy_mev
+from anycalo.geometry.descriptors import cell_mm, sensor_mip_mev
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.caloclouds_config import CaloCloudsConfig
 from anycalo.models.model import Domain, Model, axis_slopes
@@ -159,13 +161,28 @@ def transplant(base: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
     used = showers[visible]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CaloClouds(base.config, Domain.of([used]))
+        model = CaloClouds(joining_for(base, used.detector), Domain.of([used]))
     model.stages([used], [used[:1]], seed=seed)
     for name in POINT_NETWORKS:
         part = getattr(base, name)
         if part is not None:
             getattr(model, name).load_state_dict(part.state_dict())
     return model.eval()
+
+
+def joining_for(base: CaloClouds, detector: Detector) -> CaloCloudsConfig:
+    """The configuration of a base with deposits joined as suits another detector's cells and sensors.
+
+    The largest distance scales with the size of the cells, the largest energy with the MIP of a sensor: joined over more than
+    a cell, deposits would hit too few.
+    """
+    own = base.domain.detector
+    cells, mips = cell_mm(detector) / cell_mm(own), np.median(sensor_mip_mev(detector)) / np.median(sensor_mip_mev(own))
+    return dataclasses.replace(
+        base.config,
+        merge_radius_mm=float(base.config.merge_radius_mm * cells),
+        merge_energy_mev=float(base.config.merge_energy_mev * mips),
+    )
 
 
 @torch.no_grad()
