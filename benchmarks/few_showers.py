@@ -11,6 +11,7 @@ command goes on where it stopped.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 import warnings
@@ -22,6 +23,7 @@ import torch
 
 from anycalo.adapt import Method
 from anycalo.evaluate import evaluate
+from anycalo.evaluate.validation import DistanceCheck
 from anycalo.generate import generate
 from anycalo.models import Model, load_model
 from anycalo.showers import Showers
@@ -37,14 +39,15 @@ def ratio(model: Model, truth: Showers, seed: int) -> float:
     return evaluate(truth, fast, metrics="none", n_bootstrap=100).summary.ratio_to_floor
 
 
-def one(base: Model, file: Path, count: int, method: str, seed: int) -> dict[str, Any]:
-    """One run."""
+def one(base: Model, file: Path, count: int, method: str, seed: int, *, check: bool) -> dict[str, Any]:
+    """One run; without `check` by likelihoods alone."""
     showers = Showers.open(file)
     showers = showers[showers.visible_mev() > 0]
     order = np.random.default_rng([seed, 7]).permutation(len(showers))
     given, others = showers[np.sort(order[:count])], showers[np.sort(order[count : count + OTHERS])]
     began = time.monotonic(), time.process_time()
-    tuned = finetune(base, given, FinetuneConfig(method=Method.parse(method), seed=seed))
+    compare = DistanceCheck(base, given, seed=seed) if check else None
+    tuned = finetune(base, given, FinetuneConfig(method=Method.parse(method), seed=seed), compare=compare)
     spent = time.monotonic() - began[0], time.process_time() - began[1]
     return {
         "detector": showers.detector.name,
@@ -56,6 +59,8 @@ def one(base: Model, file: Path, count: int, method: str, seed: int) -> dict[str
         "seconds": round(spent[0], 1),
         "processor_seconds": round(spent[1], 1),
         "changed": [name for name, stage in tuned.stages.items() if stage.accepted],
+        "taken_back": [name for name, stage in tuned.stages.items() if stage.taken_back],
+        "distances": {name: dataclasses.asdict(s.distances) for name, s in tuned.stages.items() if s.distances is not None},
         "gains": {name: [stage.base_loss - stage.loss, stage.gain_error] for name, stage in tuned.stages.items()},
         "before": ratio(base, others, seed),
         "again": ratio(base, others, seed + 1000),
@@ -64,14 +69,16 @@ def one(base: Model, file: Path, count: int, method: str, seed: int) -> dict[str
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """A row for each detector and number of showers; below, what a change that is none looks like."""
+    """A row for each detector and number of showers, in brackets what was taken back; below, what chance alone does."""
     lines = [
         "| detector | showers | changed | W1 / floor zero-shot | fine-tuned | ratio, seed by seed |",
         "|---|---|---|---|---|---|",
     ]
     for key in sorted({(r["method"], r["detector"], r["showers"]) for r in runs}):
         mine = [r for r in runs if (r["method"], r["detector"], r["showers"]) == key]
-        changed = "; ".join(", ".join(r["changed"]) or "none" for r in mine)
+        changed = "; ".join(
+            ", ".join([*r["changed"], *(f"({name})" for name in r.get("taken_back", []))]) or "none" for r in mine
+        )
         change = ", ".join(f"{r['after'] / r['before']:.2f}" for r in mine)
         before, after = (np.mean([r[name] for r in mine]) for name in ("before", "after"))
         lines.append(f"| `{key[1]}` | {key[2]} | {changed} | {before:.2f} | {after:.2f} | {change} |")
@@ -97,6 +104,9 @@ def main() -> None:
     parser.add_argument("--showers", type=int, nargs="+", default=[20, 50, 100])
     parser.add_argument("--method", default="bitfit")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--unchecked", action="store_true", help="take no change back for its distances; into a directory of its own"
+    )
     parser.add_argument("--minutes", type=float, default=600.0, help="start no run after so many")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -118,7 +128,7 @@ def main() -> None:
                     continue
                 if time.monotonic() - began > 60 * arguments.minutes:
                     break
-                runs.append(one(base, file, count, arguments.method, seed))
+                runs.append(one(base, file, count, arguments.method, seed, check=not arguments.unchecked))
                 with log.open("a") as out:
                     out.write(json.dumps(runs[-1]) + "\n")
     page = table(runs)

@@ -13,6 +13,7 @@ from anycalo.adapt import Method
 from anycalo.cli.console import Terminal, facts
 from anycalo.cli.processor import use_processor
 from anycalo.errors import CommandError
+from anycalo.evaluate.validation import DistanceCheck
 from anycalo.models import load_model, shipped_models
 from anycalo.models.adapter import save_adapter
 from anycalo.models.transplant import base_for
@@ -42,9 +43,10 @@ def finetune(
 ) -> None:
     """Adapt a model to a detector with some of its showers.
 
-    A part of the model is changed only where showers that were held out say that it becomes better. What is written is a
-    model like any other with method full, and an adapter otherwise: the changes alone, which need the base. A model of one
-    geometry is first moved to the showers' detector, by physical depth, where that is another; the result is a whole model.
+    A part of the model is changed only where showers that were held out say that it becomes better, and the change is taken
+    back where showers generated with it are farther from those given than the base's. What is written is a model like any
+    other with method full, and an adapter otherwise: the changes alone, which need the base. A model of one geometry is first
+    moved to the showers' detector, by physical depth, where that is another; the result is a whole model.
 
     Args:
         model: A shipped model's name or the directory of a trained one.
@@ -78,7 +80,7 @@ def finetune(
     loaded = load_model(model)
     base = base_for(loaded, showers, seed=seed)
     with terminal.progress(f"Fine-tuning {model}", "steps", kept="nothing was written.") as progress:
-        tuned = run(base, showers, config, progress=progress)
+        tuned = run(base, showers, config, compare=DistanceCheck(base, showers, seed=seed), progress=progress)
     alone = base is loaded and method != "full"
     card = {"base": {"name": model, "sha256": loaded.digest()}, **tuned.card}
     if alone:
@@ -100,16 +102,31 @@ def finetune(
         "method": asked.label,
         "trained": f"{tuned.trained:,} of {total:,} parameters ({tuned.trained / total:.2%})",
         "showers": f"{len(showers):,} of {showers.detector.name}",
+        "distance to them": _distance(tuned.stages),
     }
     terminal.result({"path": str(out), "adapter": alone, "bytes": size, **tuned.card}, facts(rows), "", _table(tuned.stages))
 
 
+def _distance(stages: Mapping[str, StageReport]) -> str:
+    """Before and after, and what was taken back."""
+    looked_at = {name: r for name, r in stages.items() if r.distances is not None}
+    if not looked_at:
+        return "not looked at, since no part was changed or nothing can be compared"
+    before = next(r.distances.before for r in looked_at.values() if r.distances is not None)
+    kept = [r.distances.after for r in looked_at.values() if r.accepted and r.distances is not None]
+    after = f"{kept[-1]:.2f} after" if kept and kept[-1] is not None else "unchanged"
+    back = [name for name, r in looked_at.items() if r.taken_back]
+    taken = f"; taken back, since showers with it were farther: {', '.join(back)}" if back else ""
+    return f"{before:.2f} floors before, {after}{taken}"
+
+
 def _table(stages: Mapping[str, StageReport]) -> Table:
     table = Table("part", box=None, pad_edge=False)
-    for column in ("trained", "loss before", "after", "error of the change", "steps", ""):
+    for column in ("trained", "loss before", "after", "error of the change", "floors", "steps", ""):
         table.add_column(column, justify="right", no_wrap=True)
     for name, r in stages.items():
-        verdict = "changed" if r.accepted else "kept as it was"
-        row = (f"{r.trained:,}", f"{r.base_loss:.4g}", f"{r.loss:.4g}", f"{r.gain_error:.2g}", f"{r.steps}", verdict)
-        table.add_row(name, *row)
+        verdict = "changed" if r.accepted else "taken back" if r.taken_back else "kept as it was"
+        floors = "" if r.distances is None else "no showers" if r.distances.after is None else f"{r.distances.after:.2f}"
+        losses = f"{r.base_loss:.4g}", f"{r.loss:.4g}", f"{r.gain_error:.2g}"
+        table.add_row(name, f"{r.trained:,}", *losses, floors, f"{r.steps}", verdict)
     return table

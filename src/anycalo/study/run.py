@@ -19,6 +19,7 @@ import torch
 from anycalo.adapt import Method
 from anycalo.errors import DomainWarning, OutputError, TrainingError
 from anycalo.evaluate import evaluate
+from anycalo.evaluate.validation import DistanceCheck
 from anycalo.generate import generate
 from anycalo.models import Model, load_model
 from anycalo.models.caloclouds import CaloClouds
@@ -142,7 +143,7 @@ class Study:
         else:
             showers = self.chosen(cell.target, cell.showers, cell.seed)
             rate = self.rate(cell.base, cell.target, cell.method)
-            start, tuned = self.adapt(cell, showers, rate)
+            start, tuned = self.adapt(cell, showers, rate, check=True)
             model = tuned.model
             made = {
                 "trained": tuned.trained,
@@ -156,10 +157,13 @@ class Study:
         seconds = time.monotonic() - began
         return {**dataclasses.asdict(cell), **made, "training_seconds": round(seconds, 1), **self.compare(model, cell)}
 
-    def adapt(self, cell: Cell, showers: Showers, rate: float, *, few: int = FinetuneConfig.few) -> tuple[Model, Finetuned]:
+    def adapt(
+        self, cell: Cell, showers: Showers, rate: float, *, few: int = FinetuneConfig.few, check: bool = False
+    ) -> tuple[Model, Finetuned]:
         """The base, as it is when fine-tuning begins, and what becomes of it.
 
-        From scratch there is nothing to accept or refuse, and a fifth of the showers, held out once, says when to stop.
+        From scratch there is nothing to accept or refuse, and a fifth of the showers, held out once, says when to stop. With
+        `check` changes by which showers become farther are taken back.
         """
         start = self.start(cell.base, cell.target)
         config = FinetuneConfig(
@@ -174,7 +178,8 @@ class Study:
             return start, from_scratch(start, showers, config)
         if isinstance(start, CaloClouds) and start.card.get("moved"):
             start = calibrate(start, showers, seed=cell.seed)
-        return start, finetune(start, showers, config)
+        compare = DistanceCheck(start, showers, seed=cell.seed) if check else None
+        return start, finetune(start, showers, config, compare=compare)
 
     def rate(self, base: str, target: str, method: str) -> float:
         """The learning rate with the lowest loss on held-out showers (a fifth, once), of those that every method tries."""

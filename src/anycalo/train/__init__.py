@@ -1,6 +1,7 @@
 """Training: recipes and one loop for every family; fine-tuning with few showers."""
 
-from anycalo.train.finetune import FinetuneConfig, Finetuned, finetune, from_scratch
+from anycalo.train.finetune import Finetuned, finetune, from_scratch
+from anycalo.train.finetune_config import FinetuneConfig
 from anycalo.train.loop import train
 from anycalo.train.recipe import Recipe, StageRecipe, recipes
 

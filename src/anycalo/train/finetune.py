@@ -7,8 +7,12 @@ Each stage of a model is adapted on its own, and keeps the base's weights unless
 3. Weights are pulled back to those of the base (L2-SP, arXiv 1802.01483), the more the fewer showers there are.
 4. The loss on held-out showers is compared with the base's, shower by shower with the same random numbers. The stage is
    accepted where the mean gain exceeds `sigmas` times its standard error over the showers.
+5. An accepted stage is trained anew on all showers, for as many steps.
+6. Where the caller gives a `Compare`, showers generated with the change are compared with the given ones, since a likelihood
+   may rise while distances grow. Where they are farther than the base's by more than `distance_sigmas` standard errors, the
+   change is taken back, before the next stage begins.
 
-An accepted stage is then trained anew on all showers, for as many steps. A student that imitates another stage is left where
+A student that imitates another stage is left where
 that one was, and else learns anew, on one fold. Scales, which need many showers, and stages not `tuned` stay the base's.
 """
 
@@ -18,8 +22,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,64 +36,35 @@ from anycalo.models import FAMILIES, Domain, Model, Stage
 from anycalo.models.model import parameter_count
 from anycalo.showers import Showers
 from anycalo.train.checkpoint import data_digest
+from anycalo.train.finetune_config import FinetuneConfig
 from anycalo.train.loop import step_generator, swapped
 
 Progress = Callable[[int, int], None]
-RATES: Mapping[str, float] = MappingProxyType({"full": 3e-4, "bitfit": 3e-3, "bitfit-hyper": 1e-3, "top": 1e-3, "lora": 1e-3})
-"""Learning rates where none is given."""
+Compare = Callable[[Model], "Comparison | None"]
+"""Compares showers that a changed model makes with the given ones; none if it cannot (`anycalo.evaluate.validation`)."""
 FEWEST = 10
 _BLOCKS = 100  # more do not tell the error of a mean better
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
-    """How a model is fine-tuned.
+class Comparison:
+    """Distances of generated to given showers, with a change and with the base.
 
     Args:
-        method: what is trained.
-        learning_rate: of AdamW after the warm-up; 0 for the method's own in `RATES`.
-        steps: at most, a stage.
-        validate_every: steps between validations.
-        patience: validations without a lower loss, after which a stage is stopped.
-        towards_base: strength of the pull towards the base's weights: of how far they are from it, a step takes back the
-            learning rate times this times 100 over the number of showers.
-        held_out: fraction of the showers held out.
-        few: below this number of showers every fifth (`held_out`) is held out in turn.
-        sigmas: standard errors by which the loss must fall for a stage to be accepted; minus infinity for always.
-        batch_showers, batch_points: examples of a step, by what they are.
-        validation_points: examples validated on at most, in each fold.
-        ema_decay: of the average of the weights.
-        seed: of folds, batches and noise.
+        before, after: ratio to the floor (`anycalo.evaluate`), of the base and with the change; no `after` where the
+            changed model makes no physical showers.
+        change: ln of the second over the first, or none.
+        error: its standard error.
     """
 
-    method: Method = field(default_factory=Method)
-    learning_rate: float = 0.0
-    steps: int = 200
-    validate_every: int = 20
-    patience: int = 3
-    towards_base: float = 1.0
-    held_out: float = 0.2
-    few: int = 400
-    sigmas: float = 2.0
-    batch_showers: int = 48
-    batch_points: int = 1024
-    validation_points: int = 20_000
-    ema_decay: float = 0.95
-    seed: int = 1
+    before: float
+    after: float | None
+    change: float | None
+    error: float
 
-    def __post_init__(self) -> None:
-        for name in ("steps", "validate_every", "patience", "batch_showers", "batch_points", "validation_points"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} is {getattr(self, name)!r}; expected at least 1")
-        if not 0 < self.held_out <= 0.5 or not 0 <= self.ema_decay < 1:
-            raise TrainingError(f"held_out is {self.held_out} and ema_decay {self.ema_decay}; expected up to 0.5, and below 1")
-        if self.learning_rate < 0 or self.towards_base < 0 or self.few < 0 or self.seed < 0:
-            raise TrainingError("learning_rate, towards_base, few and seed must be at least 0")
-
-    @property
-    def rate(self) -> float:
-        """The learning rate."""
-        return self.learning_rate or RATES[self.method.name]
+    def farther(self, sigmas: float) -> bool:
+        """Whether the change is for the worse by more than so many errors."""
+        return self.change is None or self.change > sigmas * self.error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +77,8 @@ class StageReport:
         steps: of the weights kept.
         base_loss, loss: on held-out showers, before and after.
         gain_error: standard error of their difference.
+        distances: of the showers that it generates, with every change up to this one; none where that was not looked at.
+        taken_back: whether it was accepted for its loss, and refused for these.
     """
 
     trained: int
@@ -112,6 +88,8 @@ class StageReport:
     base_loss: float
     loss: float
     gain_error: float
+    distances: Comparison | None = None
+    taken_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +119,21 @@ class Finetuned:
         return sum(s.loss for s in self.stages.values())
 
 
-def finetune(base: Model, showers: Showers, config: FinetuneConfig, *, progress: Progress | None = None) -> Finetuned:
+def finetune(
+    base: Model,
+    showers: Showers,
+    config: FinetuneConfig,
+    *,
+    compare: Compare | None = None,
+    progress: Progress | None = None,
+) -> Finetuned:
     """Adapt a model to showers of one detector.
 
     Args:
         base: left as it is. A model of one geometry must be of this detector: see `anycalo.models.transplant`.
         showers: of any number from 10.
         config: how.
+        compare: called with the model after each accepted stage; what it says may have the stage taken back.
         progress: called with the steps done and their number at most.
 
     Raises:
@@ -160,7 +146,7 @@ def finetune(base: Model, showers: Showers, config: FinetuneConfig, *, progress:
     if config.method.name == "lora" and consistency is not None and consistency.config.method == "consistency":
         raise TrainingError("consistency distillation and method 'lora' do not go together; take another method")
     model = copy.deepcopy(base).train()
-    run = _Run(model, _folds(model, showers, config, fit=False), showers, config, progress)
+    run = _Run(model, _folds(model, showers, config, fit=False), showers, config, progress, compare)
     reports = run.stages()
     model.domain = widened(base, showers)
     card = {
@@ -250,8 +236,10 @@ class _Run:
         showers: Showers,
         config: FinetuneConfig,
         progress: Progress | None,
+        compare: Compare | None = None,
     ) -> None:
         self.model, self.folds, self.showers, self.config, self.progress = model, folds, showers, config, progress
+        self.compare = compare
         self.names = [stage.name for stage in folds[0][0]]
         self.changes: dict[str, Tensor] = {}
         self.done = 0
@@ -305,16 +293,26 @@ class _Run:
             with torch.no_grad():
                 for parameter, value in zip(adaptation.parameters, kept[best - 1], strict=True):
                     parameter.copy_(value)
+        distances, taken_back = None, False
         if accepted:
+            kept_before = dict(self.changes)
             self._keep(adaptation)
+            distances = None if self.compare is None else self.compare(self.model)
+            taken_back = distances is not None and distances.farther(config.distance_sigmas)
+            if taken_back:
+                self.model.load_state_dict(before)
+                self.changes = kept_before
+        changed = accepted and not taken_back
         return StageReport(
             trained=adaptation.trained,
             total=adaptation.total,
-            accepted=accepted,
-            steps=steps,
+            accepted=changed,
+            steps=steps if changed else 0,
             base_loss=float(losses[0].mean()),
-            loss=float(losses[best].mean() if accepted else losses[0].mean()),
+            loss=float(losses[best].mean() if changed else losses[0].mean()),
             gain_error=error,
+            distances=distances,
+            taken_back=taken_back,
         )
 
     def _keep(self, adaptation: Adaptation) -> None:

@@ -1,0 +1,103 @@
+"""The last check of fine-tuning: a change by which showers become farther from the given ones is taken back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from anycalo.adapt import Method
+from anycalo.evaluate.validation import DistanceCheck
+from anycalo.generate import generate
+from anycalo.geometry import Detector
+from anycalo.models import Domain, Model
+from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
+from anycalo.models.point_flow import PointFlowConfig
+from anycalo.models.recurrent import RecurrentConfig
+from anycalo.models.totals import TotalsConfig
+from anycalo.train import FinetuneConfig, Finetuned, finetune
+from anycalo.train.finetune import Comparison
+from toyshowers import toy_showers
+
+BETTER = Comparison(before=2.0, after=1.5, change=-0.29, error=0.1)
+WORSE = Comparison(before=2.0, after=2.5, change=0.22, error=0.1)
+NONE = Comparison(before=2.0, after=None, change=None, error=0.0)
+
+
+@pytest.fixture(scope="module")
+def aware(small_detector: Detector) -> Model:
+    """A small geometry-aware model: scales from toy showers, networks as they start, which have much to learn."""
+    config = AnyCaloConfig(
+        totals=TotalsConfig(layer_hidden=8, hidden=12, components=2, members=1),
+        layers=RecurrentConfig(embedding=8, hidden=12, head=8, components=2),
+        points=PointFlowConfig(hidden=12, depth=1, bins=4, angle_bins=3, radius_features=8),
+        grouped=0.0,
+        merge_cell_power=0.0,
+        merge_radius_mm=0.9,
+    )
+    showers = toy_showers(small_detector, 40, 2)
+    torch.manual_seed(0)
+    model = AnyCalo(config, Domain.of([showers]))
+    model.stages([showers], [showers[:5]], seed=1)
+    return model.eval()
+
+
+def config(**changes: object) -> FinetuneConfig:
+    settings = {
+        "method": Method.parse("full"), "steps": 10, "validate_every": 5, "batch_points": 128, "batch_showers": 24,
+        "validation_points": 400, "few": 0, "learning_rate": 1e-2, "sigmas": 1.0,
+    }  # fmt: skip
+    return FinetuneConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def told(base: Model, detector: Detector, *answers: Comparison | None, **changes: object) -> Finetuned:
+    """Fine-tuned, where the check of totals, layers and points answers so."""
+    left = list(answers)
+    return finetune(base, toy_showers(detector, 40, 5), config(**changes), compare=lambda _: left.pop(0))
+
+
+@pytest.mark.parametrize("method", ["full", "lora-1"])
+def test_what_is_taken_back_is_the_base_bit_for_bit(aware: Model, small_detector: Detector, method: str) -> None:
+    tuned = told(aware, small_detector, WORSE, BETTER, NONE, method=Method.parse(method))
+    stages = tuned.stages
+    assert {name: (r.accepted, r.taken_back) for name, r in stages.items()} == {
+        "totals": (False, True),
+        "layers": (True, False),
+        "points": (False, True),
+        "clusters": (False, False),
+    }
+    before = aware.state_dict()
+    changed = {name.split(".")[0] for name, v in tuned.model.state_dict().items() if not torch.equal(v, before[name])}
+    assert changed == {"layers"}
+    assert {key.partition(":")[2].split(".")[0] for key in tuned.changes} == {"layers"}
+    assert (stages["totals"].steps, stages["totals"].loss) == (0, stages["totals"].base_loss)
+    assert tuned.validation_loss < sum(r.base_loss for r in stages.values())
+    card = json.loads(json.dumps(tuned.card, allow_nan=False))["finetuning"]
+    assert card["stages"]["totals"]["taken_back"] is True
+    assert card["stages"]["totals"]["distances"] == dataclasses.asdict(WORSE)
+    assert card["stages"]["clusters"]["distances"] is None
+    assert card["config"]["distance_sigmas"] == config().distance_sigmas
+
+
+def test_within_noise_and_without_an_answer_a_change_stays(aware: Model, small_detector: Detector) -> None:
+    tuned = told(aware, small_detector, WORSE, None, BETTER, distance_sigmas=3.0)
+    assert [r.accepted for r in tuned.stages.values()] == [True, True, True, False]
+    assert not any(r.taken_back for r in tuned.stages.values())
+
+
+def test_likelihood_rises_and_distances_grow(aware: Model, small_detector: Detector) -> None:
+    """Likelihoods are of toy showers; the check compares with what the base itself makes, which no change can better."""
+    given = toy_showers(small_detector, 40, 5)
+    own = generate(aware, small_detector, toy_showers(small_detector, 40, 2).incident, seed=9)
+    far = config(steps=20, validate_every=10, learning_rate=3e-2)
+    back = finetune(aware, given, far, compare=DistanceCheck(aware, own)).stages
+    # The same changes, compared with the showers that they were learnt from, stay.
+    kept = finetune(aware, given, far, compare=DistanceCheck(aware, given)).stages
+    for stages, taken_back in ((back, True), (kept, False)):
+        totals = stages["totals"]
+        assert totals.taken_back == taken_back == (not totals.accepted)
+        assert totals.distances is not None
+        assert totals.distances.change is not None
+        assert abs(totals.distances.change) > 2 * totals.distances.error
