@@ -2,7 +2,7 @@
 
     python benchmarks/few_showers.py anycalo-base data/zoo-validation --out runs/few-showers
 
-From each file (one detector) showers are drawn to fine-tune with; up to 150 others are generated for their own particles by the
+From each file (one detector) showers are drawn to fine-tune with; up to 150 others (`--others`) are generated for their own particles by the
 model before and after. `ratio_to_floor` of both, and how much it changes when only the random numbers of the base's generation
 change: the noise against which a change for the worse is to be seen. Each finished run is a line of `runs.jsonl`; the same
 command goes on where it stopped.
@@ -39,12 +39,12 @@ def ratio(model: Model, truth: Showers, seed: int) -> float:
     return evaluate(truth, fast, metrics="none", n_bootstrap=100).summary.ratio_to_floor
 
 
-def one(base: Model, file: Path, count: int, method: str, seed: int, *, check: bool) -> dict[str, Any]:
+def one(base: Model, file: Path, count: int, method: str, seed: int, *, check: bool, others_at_most: int) -> dict[str, Any]:
     """One run; without `check` by likelihoods alone."""
     showers = Showers.open(file)
     showers = showers[showers.visible_mev() > 0]
     order = np.random.default_rng([seed, 7]).permutation(len(showers))
-    given, others = showers[np.sort(order[:count])], showers[np.sort(order[count : count + OTHERS])]
+    given, others = showers[np.sort(order[:count])], showers[np.sort(order[count : count + others_at_most])]
     began = time.monotonic(), time.process_time()
     compare = DistanceCheck(base, given, seed=seed) if check else None
     tuned = finetune(base, given, FinetuneConfig(method=Method.parse(method), seed=seed), compare=compare)
@@ -102,6 +102,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data", nargs="+", help="shower files, or folders of them, of one detector each")
     parser.add_argument("--showers", type=int, nargs="+", default=[20, 50, 100])
+    parser.add_argument("--others", type=int, default=OTHERS, help="showers compared with, at most")
     parser.add_argument("--method", default="bitfit")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument(
@@ -128,7 +129,17 @@ def main() -> None:
                     continue
                 if time.monotonic() - began > 60 * arguments.minutes:
                     break
-                runs.append(one(base, file, count, arguments.method, seed, check=not arguments.unchecked))
+                runs.append(
+                    one(
+                        base,
+                        file,
+                        count,
+                        arguments.method,
+                        seed,
+                        check=not arguments.unchecked,
+                        others_at_most=arguments.others,
+                    )
+                )
                 with log.open("a") as out:
                     out.write(json.dumps(runs[-1]) + "\n")
     page = table(runs)
