@@ -2,10 +2,10 @@
 
     python benchmarks/few_showers.py anycalo-base data/zoo-validation --out runs/few-showers
 
-From each file (one detector) showers are drawn to fine-tune with; up to 150 others (`--others`) are generated for their own particles by the
-model before and after. `ratio_to_floor` of both, and how much it changes when only the random numbers of the base's generation
-change: the noise against which a change for the worse is to be seen. Each finished run is a line of `runs.jsonl`; the same
-command goes on where it stopped.
+From each file (one detector) showers are drawn to fine-tune with; up to 150 others (`--others`) are generated for their own
+particles by the model before and after. `ratio_to_floor` of both, and how much it changes when only the random numbers of the
+base's generation change: the noise against which a change for the worse is to be seen. Each finished run is a line of
+`runs.jsonl`; the same command goes on where it stopped.
 """
 
 from __future__ import annotations
