@@ -98,7 +98,7 @@ WORDS = {
     "mean-flow-data": "MeanFlow from data, as published",
     "mean-flow": "MeanFlow along the teacher's velocity",
     "mean-flow-start": "MeanFlow with a learned start",
-    "mean-flow-start-physics": "the same with the physics loss",
+    "mean-flow-start-physics": "MeanFlow with a learned start and the physics loss",
 }
 TRIALS = {
     "solutions, one jump from pure noise": None,
