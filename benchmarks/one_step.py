@@ -84,10 +84,13 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, StageRecipe]]] = {
         {"mean_flow": MeanFlowConfig(velocity="predicted", start=MIXTURE)},
         {"start": START, "mean-flow": moving(1250)},
     ),
-    "mean-flow-start-physics": (
-        {"mean_flow": MeanFlowConfig(velocity="predicted", start=MIXTURE, physics_weight=0.1)},
-        {"start": START, "mean-flow": moving(600)},
-    ),
+    **{
+        f"mean-flow-start-physics{name}": (
+            {"mean_flow": MeanFlowConfig(velocity="predicted", start=MIXTURE, physics_weight=weight)},
+            {"start": START, "mean-flow": moving(600)},
+        )
+        for name, weight in (("", 0.1), ("-0.02", 0.02), ("-0.5", 0.5))
+    },
 }
 WORDS = {
     "teacher": "teacher",
@@ -99,6 +102,8 @@ WORDS = {
     "mean-flow": "MeanFlow along the teacher's velocity",
     "mean-flow-start": "MeanFlow with a learned start",
     "mean-flow-start-physics": "MeanFlow with a learned start and the physics loss",
+    "mean-flow-start-physics-0.02": "the same, weight of the physics loss 0.02 instead of 0.1",
+    "mean-flow-start-physics-0.5": "the same, weight of the physics loss 0.5",
 }
 TRIALS = {
     "solutions, one jump from pure noise": None,
