@@ -16,15 +16,12 @@ from anycalo.errors import ModelError, OutputError, TrainingError
 from anycalo.geometry import Detector
 from anycalo.models import FAMILIES, CaloClouds, CaloCloudsConfig, Domain, Model, load_model
 from anycalo.models.adapter import ADAPTER_CARD, ADAPTER_WEIGHTS, save_adapter
-from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
 from anycalo.models.flow import FlowConfig
-from anycalo.models.point_flow import PointFlowConfig
 from anycalo.models.pointwise import PointwiseConfig
-from anycalo.models.recurrent import RecurrentConfig
-from anycalo.models.totals import TotalsConfig
 from anycalo.train import FinetuneConfig, finetune, from_scratch
 from anycalo.train.finetune import _folds, _Run, widened
 from anycalo.train.loop import step_generator
+from toymodels import small_anycalo
 from toyshowers import toy_showers
 
 QUICK = {"steps": 10, "validate_every": 5, "batch_points": 128, "batch_showers": 24, "validation_points": 400}
@@ -52,20 +49,7 @@ def base(base_folder: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def aware(small_detector: Detector) -> Model:
-    """A small geometry-aware model: scales from toy showers, networks as they start."""
-    config = AnyCaloConfig(
-        totals=TotalsConfig(layer_hidden=8, hidden=12, components=2, members=1),
-        layers=RecurrentConfig(embedding=8, hidden=12, head=8, components=2),
-        points=PointFlowConfig(hidden=12, depth=1, bins=4, angle_bins=3, radius_features=8),
-        grouped=0.0,
-        merge_cell_power=0.0,
-        merge_radius_mm=0.9,
-    )
-    showers = toy_showers(small_detector, 40, 2)
-    torch.manual_seed(0)
-    model = AnyCalo(config, Domain.of([showers]))
-    model.stages([showers], [showers[:5]], seed=1)
-    return model.eval()
+    return small_anycalo(small_detector)
 
 
 def config(method: str = "full", **changes: object) -> FinetuneConfig:

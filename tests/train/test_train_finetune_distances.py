@@ -12,13 +12,10 @@ from anycalo.adapt import Method
 from anycalo.evaluate.validation import DistanceCheck
 from anycalo.generate import generate
 from anycalo.geometry import Detector
-from anycalo.models import Domain, Model
-from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
-from anycalo.models.point_flow import PointFlowConfig
-from anycalo.models.recurrent import RecurrentConfig
-from anycalo.models.totals import TotalsConfig
+from anycalo.models import Model
 from anycalo.train import FinetuneConfig, Finetuned, finetune
 from anycalo.train.finetune import Comparison
+from toymodels import small_anycalo
 from toyshowers import toy_showers
 
 BETTER = Comparison(before=2.0, after=1.5, change=-0.29, error=0.1)
@@ -28,20 +25,7 @@ NONE = Comparison(before=2.0, after=None, change=None, error=0.0)
 
 @pytest.fixture(scope="module")
 def aware(small_detector: Detector) -> Model:
-    """A small geometry-aware model: scales from toy showers, networks as they start, which have much to learn."""
-    config = AnyCaloConfig(
-        totals=TotalsConfig(layer_hidden=8, hidden=12, components=2, members=1),
-        layers=RecurrentConfig(embedding=8, hidden=12, head=8, components=2),
-        points=PointFlowConfig(hidden=12, depth=1, bins=4, angle_bins=3, radius_features=8),
-        grouped=0.0,
-        merge_cell_power=0.0,
-        merge_radius_mm=0.9,
-    )
-    showers = toy_showers(small_detector, 40, 2)
-    torch.manual_seed(0)
-    model = AnyCalo(config, Domain.of([showers]))
-    model.stages([showers], [showers[:5]], seed=1)
-    return model.eval()
+    return small_anycalo(small_detector)
 
 
 def config(**changes: object) -> FinetuneConfig:

@@ -165,11 +165,6 @@ def take_apart(model: Model, detector: Detector) -> Halves:
     return HALVES[model.family](copy.deepcopy(model).cpu().eval().requires_grad_(False), detector)
 
 
-def charges(incident: Incident) -> np.ndarray:
-    """Charge of each particle in units of the proton's, (B,)."""
-    return np.asarray(-np.sign(incident.pdg) * (incident.pdg != 22), dtype=np.float32)
-
-
 LayersCall = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 PointsCall = Callable[..., tuple[Tensor, Tensor, Tensor]]
 
@@ -195,7 +190,7 @@ def sample_halves(
     told = (
         torch.from_numpy(incident.energy_mev),
         torch.from_numpy(incident.direction),
-        torch.from_numpy(charges(incident)),
+        torch.from_numpy(incident.charge),
     )
     n, e = torch.zeros(size, n_layers), torch.zeros(size, n_layers)
     extras = torch.zeros(size, 0)

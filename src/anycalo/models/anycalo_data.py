@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anycalo.geometry.descriptors import LAYER, cell_mm, layer_descriptors
+from anycalo.geometry.descriptors import LAYER, cell_mm, layer_descriptors, sensor_mip_mev
 from anycalo.models.grouping import grouped, with_cells
 from anycalo.models.layer_tokens import encode_totals
 from anycalo.models.merging import merge_tracks, split_hot
@@ -143,8 +143,8 @@ def _points(model: AnyCalo, showers: Showers, seed: int) -> Showers:
     reason, such as two electrons of one photon, are better joined the coarser the cells are.
     """
     table = layer_descriptors(showers.detector)
-    sensors = table[:, LAYER.index("sensors")]
-    thickness, mip = (float(np.median(table[:, LAYER.index(name)] / sensors)) for name in ("sensor_mm", "mip_mev"))
+    thickness = float(np.median(table[:, LAYER.index("sensor_mm")] / table[:, LAYER.index("sensors")]))
+    mip = float(np.median(sensor_mip_mev(showers.detector)))
     config = model.config
     radius = config.merge_radius_mm + config.merge_radius_slope * min(thickness, _THICKEST_MM)
     radius *= (min(max(cell_mm(showers.detector), CELLS_MM[0]), CELLS_MM[1]) / 10) ** config.merge_cell_power

@@ -248,7 +248,7 @@ class CaloClouds(Model):
         low, high = (math.log(v) for v in self.domain.energy_mev)
         scaled = (torch.from_numpy(incident.energy_mev).double().log() - (low + high) / 2) / max((high - low) / 2, 0.1)
         direction = torch.from_numpy(incident.direction).double()
-        charge = torch.from_numpy(-np.sign(incident.pdg) * (incident.pdg != 22)).double()
+        charge = torch.from_numpy(incident.charge).double()
         condition = torch.stack([scaled, direction[:, 0], direction[:, 1], charge], dim=1).float()
         return condition, energy_basis(scaled, 1 / direction[:, 2] - 1).float()
 

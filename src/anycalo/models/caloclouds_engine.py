@@ -47,8 +47,7 @@ class Engine:
 
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts the flow's unphysical draws, which were drawn again."""
-        charge = (-np.sign(incident.pdg) * (incident.pdg != 22)).astype(np.float32)
-        told = list(zip(incident.energy_mev, incident.direction, charge, strict=True))
+        told = list(zip(incident.energy_mev, incident.direction, incident.charge, strict=True))
         layers = [self._layers(*one, noise, b) for b, one in enumerate(told)]
         counts = np.array([n.sum() for n, *_ in layers])
         offsets = np.concatenate([[0], np.cumsum(counts)])

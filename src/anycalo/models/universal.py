@@ -169,7 +169,7 @@ def particle_array(incident: Incident) -> np.ndarray:
     table = np.empty((len(incident), 5), np.float32)
     table[:, 0] = np.log(incident.energy_mev.astype(np.float64))
     table[:, 1:4] = incident.direction
-    table[:, 4] = -np.sign(incident.pdg) * (incident.pdg != 22)
+    table[:, 4] = incident.charge
     return table
 
 

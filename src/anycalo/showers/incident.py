@@ -91,6 +91,11 @@ class Incident:
         return np.asarray(np.arctan2(transverse, self.direction[:, 2]))
 
     @property
+    def charge(self) -> np.ndarray:
+        """In units of the proton's, float32 (B,)."""
+        return np.asarray(-np.sign(self.pdg) * (self.pdg != 22), dtype=np.float32)
+
+    @property
     def particles(self) -> list[str]:
         """Names of the particles present."""
         return [PARTICLE[int(code)] for code in np.unique(self.pdg)]

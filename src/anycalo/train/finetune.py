@@ -12,8 +12,8 @@ Each stage of a model is adapted on its own, and keeps the base's weights unless
    may rise while distances grow. Where they are farther than the base's by more than `distance_sigmas` standard errors, the
    change is taken back, before the next stage begins.
 
-A student that imitates another stage is left where
-that one was, and else learns anew, on one fold. Scales, which need many showers, and stages not `tuned` stay the base's.
+A student that imitates another stage is left where that one was, and else learns anew, on one fold. Scales, which need many
+showers, and stages not `tuned` stay the base's.
 """
 
 from __future__ import annotations
