@@ -80,14 +80,17 @@ data/zoo-validation: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-validation -n 1000 --out $@
 
 data/zoo-gaps: | $(INSTALLED)
-	$(BIN)/anycalo simulate --zoo zoo-gaps -n 10150 --out $@
+	$(BIN)/anycalo simulate --zoo zoo-gaps -n 5075 --out $@
 
-shipped: data/ild-photons-train.h5 data/zoo data/zoo-gaps
+data/zoo-fields: | $(INSTALLED)
+	$(BIN)/anycalo simulate --zoo zoo-fields -n 6000 --out $@
+
+shipped: data/ild-photons-train.h5 data/zoo data/zoo-gaps data/zoo-fields
 	$(PHOTONS) -n 500 --seed 303 --compact --out $(REFERENCE) --overwrite
 	$(BIN)/anycalo train caloclouds --data data/ild-photons-train.h5 --out runs/caloclouds-ild --threads 1
 	mkdir -p $(SHIPPED)
 	cp runs/caloclouds-ild/model.json runs/caloclouds-ild/model.safetensors $(SHIPPED)
-	$(BIN)/anycalo train anycalo --data data/zoo --data data/zoo-gaps --out runs/anycalo-base --threads 1
+	$(BIN)/anycalo train anycalo --data data/zoo --data data/zoo-gaps --data data/zoo-fields --out runs/anycalo-base --threads 1
 	mkdir -p $(SHIPPED_BASE)
 	cp runs/anycalo-base/model.json runs/anycalo-base/model.safetensors $(SHIPPED_BASE)
 

@@ -130,6 +130,17 @@ def test_gaps_sensors_that_turn_and_no_field() -> None:
         assert abs(seen - 120 * probability) < 5 * (120 * probability * (1 - probability)) ** 0.5
 
 
+def test_fields_are_strong_in_stacks_with_gaps() -> None:
+    zoo = Zoo.load("zoo-fields")
+    detectors = [zoo.detector(k) for k in range(60)]
+    fields = [detector.field_tesla for detector in detectors]
+    assert min(fields) >= 2
+    assert 4.5 < max(fields) <= 5
+    gaps = sum(slab.material == "G4_AIR" for detector in detectors for slab in detector.layers[0].stack)
+    assert gaps > 5
+    assert {detector.to_toml() for detector in detectors}.isdisjoint(Zoo.load("zoo-gaps").detector(k).to_toml() for k in range(60))
+
+
 def test_what_is_not_asked_for_is_not_drawn(tmp_path: Path) -> None:
     path = tmp_path / "zoo.toml"
     path.write_text(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -14,9 +13,11 @@ from anycalo.models import Noise, load_model, shipped_models
 from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
 from anycalo.models.model import Domain
 from anycalo.models.point_flow import PointFlowConfig
+from anycalo.models.point_kernels import place
 from anycalo.models.recurrent import RecurrentConfig
+from anycalo.models.told_kernels import describe, tell, tell_of_tensors
 from anycalo.models.totals import TotalsConfig
-from anycalo.models.universal import COORDINATES, Geometry, particle_array, particle_table
+from anycalo.models.universal import COORDINATES, Geometry, layer_mip_mev, particle_table
 from anycalo.showers import Beam, Incident
 from anycaloreference import reference_showers
 from sameshowers import assert_same
@@ -103,17 +104,31 @@ def test_a_model_is_looked_at_once_where_it_stays_unchanged() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COORDINATES))
-def test_arrays_are_told_what_tensors_are(name: str) -> None:
-    coordinates, detectors, incident = COORDINATES[name](), toy_zoo(), slanted(30)
-    which = np.arange(30) % len(detectors)
-    tensors = coordinates.told(Geometry(detectors), torch.from_numpy(which), particle_table(incident))
-    arrays = coordinates.told(Geometry(detectors, arrays=True), which, particle_array(incident))
-    for field in fields(tensors):
-        wanted, found = getattr(tensors, field.name).numpy(), getattr(arrays, field.name)
-        assert found.dtype == wanted.dtype, field.name
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5, err_msg=field.name)
-    slope = incident.direction[:, :2] / incident.direction[:, 2:]
-    xy = np.random.default_rng(1).normal(size=(30, 2)).astype(np.float32)
-    for change in (coordinates.squeeze, coordinates.stretch):
-        wanted = change(torch.from_numpy(xy), torch.from_numpy(slope)).numpy()
-        np.testing.assert_allclose(change(xy, slope), wanted, rtol=1e-5, atol=1e-6)
+def test_a_shower_alone_is_told_what_tensors_are(name: str) -> None:
+    coordinates, incident = COORDINATES[name](), slanted(6)
+    for detector in [*toy_zoo(), stack(1, 2.0)]:
+        which = torch.zeros(len(incident), dtype=torch.long)
+        tensors = coordinates.told(Geometry([detector]), which, particle_table(incident))
+        mip = layer_mip_mev(detector, incident)
+        for b in range(len(incident)):
+            told = tell_of_tensors(coordinates, detector, incident, b)
+            if name == "universal":
+                told = tell(describe(detector), incident.energy_mev[b], incident.direction[b], incident.charge[b])
+            for field in told._fields:
+                wanted = mip[b] if field == "mip_mev" else getattr(tensors, field)[b]
+                found = getattr(told, field)
+                assert found.dtype == np.float32, field
+                np.testing.assert_allclose(found, wanted.numpy(), rtol=2e-5, atol=2e-5, err_msg=field)
+
+
+def test_points_are_placed_as_the_coordinates_say() -> None:
+    coordinates, incident, counts = COORDINATES["universal"](), slanted(3), np.array([3, 0, 4])
+    z = np.array([1.0, 20.0, 30.0], np.float32)
+    xy = np.random.default_rng(1).normal(size=(7, 2)).astype(np.float32)
+    for direction in [*incident.direction, np.array([0, 0, 1], np.float32)]:
+        x, y, layer = xy[:, 0].copy(), xy[:, 1].copy(), np.empty(7, np.int16)
+        place(counts, direction, z, np.float32(13), True, x, y, layer)
+        np.testing.assert_array_equal(layer, np.repeat(np.arange(3), counts))
+        slope = torch.from_numpy(direction[:2] / direction[2]).expand(7, -1)
+        wanted = coordinates.stretch(torch.from_numpy(13 * xy), slope) + slope * torch.from_numpy(z[layer])[:, None]
+        np.testing.assert_allclose(np.column_stack([x, y]), wanted.numpy(), rtol=1e-5, atol=1e-5)

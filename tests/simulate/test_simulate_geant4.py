@@ -85,6 +85,33 @@ def test_energy_is_conserved_in_a_field(tmp_path: Path) -> None:
         assert sum(deposited.values()) + leaked == pytest.approx(1000.0, abs=1e-3)
 
 
+FAR = """
+import os, sys
+from anycalo.geometry import Detector
+from anycalo.simulate import Settings, find_data
+os.environ.update(find_data())
+from anycalo.simulate import geant4_detector
+from anycalo.simulate.geant4 import Geant4Run
+from anycalo.simulate.particles import Primary
+geant4_detector.LONGEST_MM = float(sys.argv[1])
+run, visible = Geant4Run(Detector.load("cu-si"), Settings(), gap_mm=50.0), []
+for pdg in (11, 22):
+    start = Primary(pdg=pdg, energy_mev=1000.0, position_mm=(0.0, 0.0, -40.0), direction=(0.0, 0.0, 1.0))
+    run.shoot_events([[start]], [7], lambda steps, neutral: visible.append(steps[:, 3].sum()))
+print("visible", *visible, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("longest_mm", "electron_arrives"), [(30.0, False), (50.0, True)])
+def test_a_charged_particle_is_ended_outside_after_too_long_a_way(longest_mm: float, electron_arrives: bool) -> None:
+    """In a strong field Geant4 can throw an electron back from a surface a million times; a photon goes any way."""
+    done = subprocess.run([sys.executable, "-c", FAR, str(longest_mm)], capture_output=True, text=True, check=True)
+    electron, photon = map(float, next(x for x in done.stdout.splitlines() if x.startswith("visible")).split()[1:])
+    assert (electron > 0) is electron_arrives
+    assert photon > 0
+
+
 def test_the_result_does_not_depend_on_the_number_of_workers(small_detector: Detector, tmp_path: Path) -> None:
     beam = Beam(particle=("gamma", "electron", "positron"), energy_mev=(200.0, 400.0), max_angle_rad=0.5)
     calls: list[tuple[int, int]] = []

@@ -116,9 +116,10 @@ def _scan(step: Any, carry: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> t
 @contextlib.contextmanager
 def _exporting() -> Iterator[None]:
     """Samplers without questions about times, walks without a loop; and neither reports of progress nor needless warnings."""
-    logger, plain, loop = logging.getLogger("torch.onnx"), solvers.heun, halves_anycalo.scan
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    plain, loop = solvers.heun, halves_anycalo.scan
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("torch.onnx", "onnx_ir"))}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
     solvers.heun, halves_anycalo.scan = _heun, _scan
     # What a step sees of another export in this process would make its sizes unknown.
     dynamo: Any = importlib.import_module("torch._dynamo")
@@ -130,7 +131,8 @@ def _exporting() -> Iterator[None]:
             yield
         finally:
             solvers.heun, halves_anycalo.scan = plain, loop
-            logger.setLevel(level)
+            for logger, level in levels.items():
+                logger.setLevel(level)
 
 
 def to_onnx(

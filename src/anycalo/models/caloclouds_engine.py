@@ -17,7 +17,7 @@ from anycalo.models.caloclouds_kernels import CONDITIONS, Student, draw_points
 from anycalo.models.flow import ShowerFlow
 from anycalo.models.flow_kernels import Flow, Maps, Scales, draw_layers
 from anycalo.models.layer_features import LayerFeatures
-from anycalo.models.model import Domain, axis_slopes
+from anycalo.models.model import Domain
 from anycalo.models.noise import Noise
 from anycalo.models.point_kernels import place
 from anycalo.models.pointwise import ContextSquash, Pointwise
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _FEATURES = 3
 _FARTHEST_MM = 1e9
-_STRAIGHT = np.eye(2, dtype=np.float32)
+_MM = np.float32(1)
 
 
 class Engine:
@@ -54,11 +54,10 @@ class Engine:
         normal = noise.normal_points(counts, _FEATURES).numpy()
         x, y, energy = np.empty((3, len(normal)), np.float32)
         layer = np.empty(len(normal), np.int16)
-        axes = axis_slopes(incident).astype(np.float32)[:, None] * self._student.z_mm[:, None]
         for b, (one, (n, e, extras, _)) in enumerate(zip(told, layers, strict=True)):
             own = slice(offsets[b], offsets[b + 1])
             draw_points(*one, n, e, extras, normal[own], self._student, x[own], y[own], energy[own])
-            place(n, _STRAIGHT, axes[b], x[own], y[own], layer[own])
+            place(n, one[1], self._student.z_mm, _MM, False, x[own], y[own], layer[own])
         rejected = sum(failed for *_, failed in layers)
         return Showers(
             detector=detector,

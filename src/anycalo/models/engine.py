@@ -17,14 +17,14 @@ from anycalo.models.arithmetic import Perceptron
 from anycalo.models.cluster_kernels import Kinds
 from anycalo.models.clusters import OF_POINT
 from anycalo.models.layer_kernels import Told, Totals, Walk, draw_layers
-from anycalo.models.model import axis_slopes
 from anycalo.models.noise import Noise
 from anycalo.models.point_kernels import Points, draw_points, place
 from anycalo.models.recurrent import NOISE, PAST, RecurrentLayers
+from anycalo.models.told_kernels import describe, tell, tell_of_tensors
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import Member
 from anycalo.models.totals import Totals as TotalsNetwork
-from anycalo.models.universal import Geometry, layer_mip_mev, particle_array
+from anycalo.models.universal import UniversalCoordinates
 from anycalo.showers import Incident, Showers
 
 if TYPE_CHECKING:
@@ -50,18 +50,19 @@ class Engine:
 
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""
-        told = self._told(detector, incident)
+        told = [self._told(detector, incident, b) for b in range(len(incident))]
         layers = [self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)]
         counts = np.array([n.sum() for _, n, _, _ in layers])
         offsets = np.concatenate([[0], np.cumsum(counts)])
         normal = noise.normal_points(counts, OF_POINT).numpy()
         x, y, energy = np.empty((3, len(normal)), np.float32)
         layer = np.empty(len(normal), np.int16)
-        mip, frames, axes = layer_mip_mev(detector, incident).numpy(), *self._frames(detector, incident)
+        unit, across = np.float32(self._coordinates.scale_mm(detector)), self._coordinates.across_axis
+        z_mm = _layer_z_mm(detector)
         for b, (one, (scaled, n, e, _)) in enumerate(zip(told, layers, strict=True)):
             own = slice(offsets[b], offsets[b + 1])
-            draw_points(one, scaled, n, e, mip[b], normal[own], self._points, x[own], y[own], energy[own])
-            place(n, frames[b], axes[b], x[own], y[own], layer[own])
+            draw_points(one, scaled, n, e, normal[own], self._points, x[own], y[own], energy[own])
+            place(n, incident.direction[b], z_mm, unit, across, x[own], y[own], layer[own])
         rejected = sum(failed for *_, failed in layers)
         return Showers(
             detector=detector,
@@ -74,11 +75,10 @@ class Engine:
             provenance={"draws": len(incident) + rejected, "draws_rejected": rejected},
         )
 
-    def _told(self, detector: Detector, incident: Incident) -> list[Told]:
-        which = np.zeros(len(incident), np.int64)
-        told = self._coordinates.told(_geometry(detector), which, particle_array(incident))
-        columns = [_c(getattr(told, name)) for name in Told._fields]
-        return [Told(*(column[b] for column in columns)) for b in range(len(incident))]
+    def _told(self, detector: Detector, incident: Incident, b: int) -> Told:
+        if isinstance(self._coordinates, UniversalCoordinates):
+            return tell(_described(detector), incident.energy_mev[b], incident.direction[b], incident.charge[b])
+        return tell_of_tensors(self._coordinates, detector, incident, b)
 
     def _layers(
         self, told: Told, energy_mev: np.float32, noise: Noise, b: int
@@ -96,18 +96,13 @@ class Engine:
             " it was trained on: ask for that, or train longer."
         )
 
-    def _frames(self, detector: Detector, incident: Incident) -> tuple[np.ndarray, np.ndarray]:
-        """Of every shower, `frame` and `axis` of `point_kernels.place`, (B, 2, 2) and (B, L, 2)."""
-        slope = axis_slopes(incident).astype(np.float32)
-        unit = np.tile(self._coordinates.scale_mm(detector) * np.eye(2, dtype=np.float32), (len(incident), 1))
-        frame = self._coordinates.stretch(unit, np.repeat(slope, 2, axis=0)).reshape(-1, 2, 2)
-        axis = slope[:, None] * detector.layer_z_mm[:, None].astype(np.float32)
-        return _c(frame.transpose(0, 2, 1)), axis
+
+_described = lru_cache(maxsize=64)(describe)
 
 
 @lru_cache(maxsize=64)
-def _geometry(detector: Detector) -> Geometry:
-    return Geometry([detector], arrays=True)
+def _layer_z_mm(detector: Detector) -> np.ndarray:
+    return _c(detector.layer_z_mm)
 
 
 def totals_weights(net: TotalsNetwork, own: int) -> list[Totals]:

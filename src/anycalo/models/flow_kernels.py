@@ -13,7 +13,7 @@ import numpy as np
 from anycalo.models.arithmetic import ONE, TWO, ZERO, Array, Number, affine_row, compiled, exp, log, tanh
 from anycalo.models.layer_features import COUNT_OFFSET as _COUNT_OFFSET
 from anycalo.models.layer_kernels import finite
-from anycalo.models.point_kernels import LANES, from_normal, inverse_spline
+from anycalo.models.point_kernels import LANES, edges, from_normal, inverse_spline
 
 _f = np.float32
 COUNT_OFFSET, THREE, TEN, TWENTY, TINY, SMALL, MANY = map(_f, (_COUNT_OFFSET, 3, 10, 20, 1e-12, 1e-6, 1e9))
@@ -132,6 +132,7 @@ def unspline(knots: Array, x: Array, bins: int, bound: Number) -> None:
             y[p] = x[start + p]
             for j in range(knots.shape[0]):
                 lanes[j, p] = knots[j, start + p]
+        edges(lanes, bins)
         inverse_spline(lanes, bins, bound, y, found, work, index)
         for p in range(used):
             x[start + p] = found[p]

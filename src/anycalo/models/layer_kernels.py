@@ -46,7 +46,7 @@ THREE, FIVE, TINY = map(_f, (3, 5, 1e-12))
 
 
 class Told(NamedTuple):
-    """`universal.Told` of one shower: (S,), (L, F), (L, G), (L,) each and (L, 2)."""
+    """`universal.Told` of one shower, (S,), (L, F), (L, G), (L,) each and (L, 2), and its `universal.layer_mip_mev`, (L,)."""
 
     shower: Array
     layer: Array
@@ -55,6 +55,7 @@ class Told(NamedTuple):
     energy_mev: Array
     calibration: Array
     phi: Array
+    mip_mev: Array
 
 
 class Totals(NamedTuple):

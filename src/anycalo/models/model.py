@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import operator
 import os
 import shutil
 import uuid
@@ -33,6 +34,8 @@ from anycalo.version import __version__
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT, VERSION = "anycalo-model", 1
+_DETECTORS_KNOWN = 64
+_version = operator.attrgetter("_version")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,18 @@ class Domain:
 
     def detector_breaches(self, detector: Detector) -> list[str]:
         """Those of `breaches` about the detector."""
+        known = self._known_breaches
+        if detector not in known:
+            if len(known) >= _DETECTORS_KNOWN:
+                known.clear()
+            known[detector] = self._detector_breaches(detector)
+        return list(known[detector])
+
+    @cached_property
+    def _known_breaches(self) -> dict[Detector, list[str]]:
+        return {}
+
+    def _detector_breaches(self, detector: Detector) -> list[str]:
         if self.detectors:
             return [] if detector.to_toml() in self.detectors else [f"detector '{detector.name}' was not trained on"]
         found = []
@@ -199,7 +214,7 @@ class Model(nn.Module, ABC):
             if parts["_modules"]:
                 modules += [child for child in parts["_modules"].values() if child is not None]
         tensors = [t for t in held if t is not None]
-        return (self.config, *[t.data_ptr() for t in tensors], *[t._version for t in tensors])
+        return (self.config, *map(Tensor.data_ptr, tensors), *map(_version, tensors))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:

@@ -38,7 +38,7 @@ from anycalo.models.point_flow import _BOUND
 LANES = 128
 _f = np.float32
 BOUND, CAP = map(_f, (_BOUND, abs(2 / math.log(1e-3))))  # the second bounds the slopes of splines, as zuko does
-THREE, FOUR, EIGHT, TINY, HUGE, TWO_OVER_PI = map(_f, (3, 4, 8, 1e-12, 1e5, 2 / math.pi))
+THREE, FOUR, EIGHT, TINY, HUGE, SLANTED, TWO_OVER_PI = map(_f, (3, 4, 8, 1e-12, 1e5, 1e-10, 2 / math.pi))
 
 
 class Points(NamedTuple):
@@ -80,11 +80,23 @@ class Points(NamedTuple):
 
 
 @compiled
+def edges(knots: Array, bins: int) -> None:
+    """Unnormalised widths and heights of splines, the first 2 K rows, become upper edges of the bins, not yet normalised."""
+    for j in range(2 * bins):
+        for p in range(knots.shape[1]):
+            knots[j, p] = exp(knots[j, p] / (ONE + abs(knots[j, p]) * CAP))
+    for j in range(1, bins):
+        for p in range(knots.shape[1]):
+            knots[j, p] += knots[j - 1, p]
+            knots[bins + j, p] += knots[bins + j - 1, p]
+
+
+@compiled
 def inverse_spline(knots: Array, bins: int, bound: Number, y: Array, x: Array, work: Array, index: Array) -> None:
     """What monotone rational-quadratic splines (arXiv 1906.04032), one a lane, map to y; the same as zuko's.
 
     Args:
-        knots: unnormalised widths, heights and slopes, (3 K - 1, LANES); written over.
+        knots: widths and heights as `edges` leaves them, and unnormalised slopes, (3 K - 1, LANES).
         bins: K.
         bound: the identity beyond.
         y: (LANES,).
@@ -92,14 +104,6 @@ def inverse_spline(knots: Array, bins: int, bound: Number, y: Array, x: Array, w
         work: for numbers on the way, (6, LANES).
         index: the same, whole numbers, (LANES,).
     """
-    # Widths and heights become the upper edges of the bins, in units in which they are not yet normalised.
-    for j in range(2 * bins):
-        for p in range(LANES):
-            knots[j, p] = exp(knots[j, p] / (ONE + abs(knots[j, p]) * CAP))
-    for j in range(1, bins):
-        for p in range(LANES):
-            knots[j, p] += knots[j - 1, p]
-            knots[bins + j, p] += knots[bins + j - 1, p]
     level, whole_y = work[0], knots[2 * bins - 1]
     for p in range(LANES):
         level[p] = (y[p] / bound + ONE) * HALF * whole_y[p]
@@ -145,7 +149,7 @@ def from_normal(h: Number, knots: Array, edge: Number) -> Number:
 
 
 @compiled
-def layer_context(told: Told, factors: Array, n: Array, visible_mev: Array, mip_mev: Array) -> Array:
+def layer_context(told: Told, factors: Array, n: Array, visible_mev: Array) -> Array:
     """What the points of each layer are told of it, (L, F + 3); `AnyCalo.layer_context`, without what all layers share."""
     layers = told.points.shape[0]
     own = np.empty((layers, 3), np.float32)
@@ -155,13 +159,13 @@ def layer_context(told: Told, factors: Array, n: Array, visible_mev: Array, mip_
         mean = max(visible_mev[k] / max(count, ONE), _f(1e-9))
         own[k, 0] = log(count + ONE) / THREE
         own[k, 1] = log((count + TWO) / (told.points[k] * factors[k] * scale + TWO))
-        own[k, 2] = min(max(log(mean / max(mip_mev[k], _f(1e-6))), -EIGHT), EIGHT)
+        own[k, 2] = min(max(log(mean / max(told.mip_mev[k], _f(1e-6))), -EIGHT), EIGHT)
     return beside(told.layer, own)
 
 
 @compiled
 def draw_points(
-    told: Told, scaled: Array, n: Array, e: Array, mip_mev: Array, normal: Array, net: Points, x: Array, y: Array, energy: Array
+    told: Told, scaled: Array, n: Array, e: Array, normal: Array, net: Points, x: Array, y: Array, energy: Array
 ) -> None:
     """The P points of a shower, in the frame and the units that the networks see.
 
@@ -170,7 +174,6 @@ def draw_points(
         scaled: totals, (D,).
         n: points of the layers, (L,).
         e: their calibrated energy [MeV], (L,).
-        mip_mev: of each layer, per sensor and along the axis, (L,).
         normal: standard normal numbers, (P, clusters.OF_POINT).
         net: weights.
         x: for the result, (P,).
@@ -179,14 +182,17 @@ def draw_points(
     """
     visible_mev = e / told.calibration
     factors = bent(told.phi, told.energy_mev, *depths(scaled, net.mean, net.std))
-    own, shared = layer_context(told, factors, n, visible_mev, mip_mev), with_totals(told.shower, scaled)
+    own, shared = layer_context(told, factors, n, visible_mev), with_totals(told.shower, scaled)
     widen = exp(scaled[4] * net.std[4] + net.mean[4])
     points, features = normal.shape[0], net.of_radius.shape[0]
     scores = draw_scores(own, shared, n, normal, net.kinds)
     h = perceptron(own, shared, net.trunk)
     of_layer, knots_of_layer = affine(h, net.of_context, net.of_context_bias), affine(h, net.radius, net.radius_bias)
+    # Radii are drawn from splines that the layer alone decides.
+    knots_of_layer = knots_of_layer.T.copy()
     radii, angles, energies = net.radius.shape[1], 3 * net.angle_bins - 1, net.knots.shape[0]
     bins = (radii + 1) // 3
+    edges(knots_of_layer, bins)
     radius_knots, knots = np.zeros((radii, LANES), np.float32), np.zeros((energies, LANES), np.float32)
     state, drawn, z = (
         np.zeros((features, LANES), np.float32),
@@ -207,7 +213,7 @@ def draw_points(
             end = min(filled + left, used)
             for j in range(radii):
                 for p in range(filled, end):
-                    radius_knots[j, p] = knots_of_layer[layer, j]
+                    radius_knots[j, p] = knots_of_layer[j, layer]
             for k in range(features):
                 for p in range(filled, end):
                     state[k, p] = of_layer[layer, k]
@@ -225,7 +231,9 @@ def draw_points(
         for j in range(energies):
             for p in range(LANES):
                 knots[j, p] += net.knots_bias[j]
+        edges(knots[:angles], net.angle_bins)
         inverse_spline(knots[:angles], net.angle_bins, ONE, z[1], drawn[1], work, index)
+        edges(knots[angles:], bins)
         inverse_spline(knots[angles:], bins, BOUND, z[2], drawn[2], work, index)
         for p in range(LANES):
             drawn[0, p] = from_normal(drawn[0, p], net.radius_knots, net.edge)
@@ -301,22 +309,29 @@ def impose(
 
 
 @compiled
-def place(n: Array, frame: Array, axis: Array, x: Array, y: Array, layer: Array) -> None:
+def place(n: Array, direction: Array, z_mm: Array, unit_mm: Number, across: bool, x: Array, y: Array, layer: Array) -> None:
     """Positions of P points put into the detector [mm], in place, and the layer of each.
 
     Args:
         n: points of the layers, (L,).
-        frame: from the networks' frame and units to that of the layers, (2, 2).
-        axis: where the axis of the shower crosses the layers [mm], (L, 2).
+        direction: of the axis of the shower, a unit vector, (3,).
+        z_mm: of the layers, (L,).
+        unit_mm: of the positions [mm].
+        across: whether they are seen across the axis (`universal.Coordinates.across_axis`).
         x: (P,).
         y: (P,).
         layer: for the result, (P,).
     """
+    of_x, of_y = direction[0] / direction[2], direction[1] / direction[2]
+    squared = of_x * of_x + of_y * of_y
+    longer = (np.sqrt(ONE + squared) - ONE) / squared if across and squared > SLANTED else ZERO
+    xx, xy, yy = unit_mm * (ONE + longer * of_x * of_x), unit_mm * longer * of_x * of_y, unit_mm * (ONE + longer * of_y * of_y)
     start = 0
     for k in range(n.shape[0]):
+        axis_x, axis_y = of_x * z_mm[k], of_y * z_mm[k]
         for p in range(start, start + n[k]):
             u, v = x[p], y[p]
-            x[p] = frame[0, 0] * u + frame[0, 1] * v + axis[k, 0]
-            y[p] = frame[1, 0] * u + frame[1, 1] * v + axis[k, 1]
+            x[p] = xx * u + xy * v + axis_x
+            y[p] = xy * u + yy * v + axis_y
             layer[p] = k
         start += n[k]

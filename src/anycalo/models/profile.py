@@ -13,12 +13,8 @@ shower in this detector can have bends the profile as far as is sensible and no 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-
-from anycalo.models.arrays import namespace
 
 DEPTHS = 2
 """How many numbers describe a profile."""
@@ -27,31 +23,28 @@ STEPS = 10
 STEEPEST = 8.0
 FARTHEST = 50.0
 """Of `bent`, and of its compiled twin in `layer_kernels`."""
-_LEAST_SPREAD = 1e-3
+LEAST_SPREAD = 1e-3
 
 
-def directions(depth: Any, energy: Any) -> Any:
+def directions(depth: Tensor, energy: Tensor) -> Tensor:
     """The functions phi of layers, (B, L, 2): of mean 0, spread 1 and no correlation under the expected profile.
-
-    Tensors or NumPy arrays, as those of `universal.Coordinates.told`.
 
     Args:
         depth: of the sensors along the axis [X0], (B, L).
         energy: expected of the layers, (B, L); 0 beyond a detector's layers, where phi is 0 too.
     """
-    xp = namespace(energy)
     weight = energy / energy.sum(1)[:, None]
 
-    def standard(x: Any) -> Any:
+    def standard(x: Tensor) -> Tensor:
         centred = x - (weight * x).sum(1)[:, None]
         # A detector of one or two layers has no depth to tell.
         spread = (weight * centred**2).sum(1)[:, None] ** 0.5
-        return centred / xp.where(spread > _LEAST_SPREAD, spread, _LEAST_SPREAD)
+        return centred / spread.clamp_min(LEAST_SPREAD)
 
     first = standard(depth)
-    second = standard(xp.log(1 + depth * (depth > 0)))
+    second = standard((1 + depth.clamp_min(0)).log())
     second = standard(second - (weight * first * second).sum(1)[:, None] * first)
-    return xp.where(energy[..., None] > 0, xp.stack([first, second], -1), 0.0)
+    return torch.where(energy[..., None] > 0, torch.stack([first, second], -1), 0.0)
 
 
 def measure(phi: Tensor, energy: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ half-way to the sensors before to half-way to those behind, and k such that as m
 A slanted shower is one at normal incidence in layers 1 / cos(theta) thicker, once positions across the axis are taken
 perpendicular to it: (x, y) of a layer, relative to the axis, are shortened by cos(theta) along the direction of the slant.
 
-What is told is written once, for tensors and for NumPy arrays: training and exports take the former, and generation the latter,
-whose operations on the few numbers of one shower cost a fraction.
+What is told is written for tensors, for training and exports; `told_kernels` is its compiled twin, for generation.
 
 `RawCoordinates` is the ablation: the same networks told layer numbers and millimetres, and expecting nothing.
 """
@@ -28,7 +27,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,13 +43,14 @@ from anycalo.geometry.descriptors import (
     sensor_mip_mev,
     whole_descriptors,
 )
-from anycalo.models.arrays import at_least, gamma_cdf, gamma_share, log, namespace
+from anycalo.models.gamma import gamma_cdf, gamma_share, log
 from anycalo.models.profile import directions
 from anycalo.showers import Incident
 
 CELLS_MM = (2.0, 50.0)
 """Sizes of cells that are trained on; larger and smaller ones count as these."""
-_SMALLEST_FLUX = 1e-3
+THINNEST_X0 = 0.05
+SMALLEST_FLUX = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,6 @@ class Geometry:
 
     Args:
         detectors: D of them.
-        arrays: NumPy arrays instead of tensors.
 
     Attributes:
         layer: (D, L, len(LAYER)), L of the detector with the most layers.
@@ -102,7 +100,7 @@ class Geometry:
         count: number of layers, (D,).
     """
 
-    def __init__(self, detectors: Sequence[Detector], *, arrays: bool = False) -> None:
+    def __init__(self, detectors: Sequence[Detector]) -> None:
         count = np.array([d.n_layers for d in detectors])
         layer = np.zeros((len(detectors), count.max(), len(LAYER)), np.float32)
         facing = np.zeros((len(detectors), count.max(), 2 * len(REACHES_G_CM2)), np.float32)
@@ -111,11 +109,7 @@ class Geometry:
             facing[k, : detector.n_layers] = facing_table(detector)
         whole = np.stack([whole_descriptors(d) for d in detectors]).astype(np.float32)
         cell = np.log(np.clip([cell_mm(d) for d in detectors], *CELLS_MM) / 10).astype(np.float32)
-        tables: list[Any] = [count, layer, facing, whole, cell]
-        tables = tables if arrays else [torch.from_numpy(table) for table in tables]
-        self.count, self.layer, self.facing, self.whole, self.cell = tables
-        self.fixed: list[Any] | None = None
-        """What `UniversalCoordinates` make of arrays whatever the particle, once made."""
+        self.count, self.layer, self.facing, self.whole, self.cell = map(torch.from_numpy, (count, layer, facing, whole, cell))
 
 
 class Coordinates(ABC):
@@ -126,6 +120,8 @@ class Coordinates(ABC):
     detail_features: int
     slope_in_x: int
     """The feature of a shower that changes its sign when x is turned around."""
+    across_axis: bool
+    """Whether positions are seen across the axis of the shower, and not along the layers."""
 
     def flip(self, shower: Tensor, sign: Tensor) -> Tensor:
         """Features of showers (B, S) with x turned around where sign (B,) is -1: the field, which is along x, stays.
@@ -138,20 +134,20 @@ class Coordinates(ABC):
         return out
 
     @abstractmethod
-    def told(self, geometry: Geometry, which: Any, particle: Any) -> Told:
-        """B particles (`particle_table`) in the detectors `which` (B,) of a geometry; all of them tensors, or NumPy arrays."""
+    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
+        """B particles (`particle_table`) in the detectors `which` (B,) of a geometry."""
 
     @abstractmethod
     def scale_mm(self, detector: Detector) -> float:
-        """The unit of positions across the axis [mm]."""
+        """The unit of positions [mm]."""
 
-    @abstractmethod
-    def squeeze(self, xy: Any, slope: Any) -> Any:
-        """Positions in a layer relative to the axis (P, 2) as seen across the axis, given slopes (P, 2): dx / dz, dy / dz."""
+    def squeeze(self, xy: Tensor, slope: Tensor) -> Tensor:
+        """Positions in a layer relative to the axis (P, 2) as the networks see them, given slopes (P, 2): dx / dz, dy / dz."""
+        return _along(xy, slope, lambda cos: cos) if self.across_axis else xy
 
-    @abstractmethod
-    def stretch(self, xy: Any, slope: Any) -> Any:
+    def stretch(self, xy: Tensor, slope: Tensor) -> Tensor:
         """Inverse of `squeeze`."""
+        return _along(xy, slope, lambda cos: 1 / cos) if self.across_axis else xy
 
 
 def layer_mip_mev(detector: Detector, incident: Incident) -> Tensor:
@@ -161,19 +157,11 @@ def layer_mip_mev(detector: Detector, incident: Incident) -> Tensor:
 
 def particle_table(incident: Incident) -> Tensor:
     """Logarithm of E [MeV], direction and charge of B particles, (B, 5)."""
-    return torch.from_numpy(particle_array(incident))
+    log_energy = np.log(incident.energy_mev.astype(np.float64))
+    return torch.from_numpy(np.column_stack([log_energy, incident.direction, incident.charge]).astype(np.float32))
 
 
-def particle_array(incident: Incident) -> np.ndarray:
-    """`particle_table`, not as a tensor."""
-    table = np.empty((len(incident), 5), np.float32)
-    table[:, 0] = np.log(incident.energy_mev.astype(np.float64))
-    table[:, 1:4] = incident.direction
-    table[:, 4] = incident.charge
-    return table
-
-
-def _column(table: Any, name: str, names: tuple[str, ...]) -> Any:
+def _column(table: Tensor, name: str, names: tuple[str, ...]) -> Tensor:
     return table[..., names.index(name)]
 
 
@@ -184,39 +172,36 @@ class UniversalCoordinates(Coordinates):
     layer_features = 19
     detail_features = 13
     slope_in_x = 3
+    across_axis = True
 
-    def told(self, geometry: Geometry, which: Any, particle: Any) -> Told:
+    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
         """See `Coordinates.told`."""
-        xp = namespace(particle)
         layers, whole = geometry.layer[which], geometry.whole[which]
         log_e, dx, dy, dz, charge = particle.T
         path = 1 / dz
         photon = 1 - charge**2
-        log_y = log_e - xp.log(_column(whole, "critical_energy_mev", WHOLE))
+        log_y = log_e - _column(whole, "critical_energy_mev", WHOLE).log()
         t_max = log_y - 0.5 + photon
 
-        def of(name: str) -> Any:
+        def of(name: str) -> Tensor:
             return _column(layers, name, LAYER)
 
-        fixed = self._fixed(geometry) if geometry.fixed is None else geometry.fixed
-        if xp is np:  # tensors may be those of a graph that is being traced
-            geometry.fixed = fixed
-        valid, thickness, of_layer, of_shower, detail = (table[which] for table in fixed)
+        valid, thickness, of_layer, of_shower, detail = (table[which] for table in self.fixed(geometry))
         front, back = of("sensor_front_x0") * path[:, None], of("sensor_back_x0") * path[:, None]
         # Over a thin sensor the mean is taken over a twentieth of a radiation length, below which nothing changes.
-        thin = at_least(0.05 - (back - front), 0.0) / 2
-        front, back = at_least(front - thin, 0.0), back + thin
+        thin = (THINNEST_X0 - (back - front)).clamp_min(0) / 2
+        front, back = (front - thin).clamp_min(0), back + thin
         peak = t_max[:, None]
-        density = gamma_share(front, back, peak) / at_least(back - front, 1e-3)
-        flux = xp.exp(log_y)[:, None] * at_least(density, 0.0) + _SMALLEST_FLUX
+        density = gamma_share(front, back, peak) / (back - front).clamp_min(1e-3)
+        flux = log_y.exp()[:, None] * density.clamp_min(0) + SMALLEST_FLUX
         mip = of("mip_mev") * path[:, None]
-        points = xp.where(valid, flux * of("sensors"), 0.0)
-        visible = xp.where(valid, flux * mip, 0.0)
-        per_mip = xp.where(valid, thickness / at_least(mip, 1e-9), 0.0)
+        points = torch.where(valid, flux * of("sensors"), 0.0)
+        visible = torch.where(valid, flux * mip, 0.0)
+        per_mip = torch.where(valid, thickness / mip.clamp_min(1e-9), 0.0)
         calibration = per_mip * (visible.sum(1) / (visible * per_mip).sum(1))[:, None]
-        calibration = xp.where(valid, calibration, 1.0)
+        calibration = torch.where(valid, calibration, 1.0)
         energy = visible * calibration
-        middle, sensors = (front + back) / 2, at_least(of("sensors"), 1.0)
+        middle, sensors = (front + back) / 2, of("sensors").clamp_min(1)
         depth = _column(whole, "depth_x0", WHOLE) * path
         layer = [
             (middle - peak) / 5,
@@ -252,8 +237,8 @@ class UniversalCoordinates(Coordinates):
             geometry.cell[which],
         ]
         return Told(
-            shower=xp.stack(shower, 1),
-            layer=xp.where(valid[..., None], xp.stack(layer, -1), 0.0),
+            shower=torch.stack(shower, 1),
+            layer=torch.where(valid[..., None], torch.stack(layer, -1), 0.0),
             valid=valid,
             points=points,
             energy_mev=energy,
@@ -262,20 +247,20 @@ class UniversalCoordinates(Coordinates):
             detail=detail,
         )
 
-    def _fixed(self, geometry: Geometry) -> list[Any]:
+    def fixed(self, geometry: Geometry) -> list[Tensor]:
         """What the detectors alone decide: the layers that are there, the thickness that each stands for, features, details."""
-        layers, whole, xp = geometry.layer, geometry.whole, namespace(geometry.layer)
+        layers, whole = geometry.layer, geometry.whole
 
-        def of(name: str) -> Any:
+        def of(name: str) -> Tensor:
             return _column(layers, name, LAYER)
 
         critical, radius, field, z, sampling = (
             _column(whole, name, WHOLE)
             for name in ("critical_energy_mev", "moliere_mm", "field_tesla", "effective_z", "sampling_fraction")
         )
-        number = xp.arange(layers.shape[1])[None]
+        number = torch.arange(layers.shape[1])[None]
         valid, last = number < geometry.count[:, None], number == geometry.count[:, None] - 1
-        share = xp.where(last, 2 * of("behind_x0"), of("behind_x0"))
+        share = torch.where(last, 2 * of("behind_x0"), of("behind_x0"))
         share[:, 0] += of("spacing_x0")[:, 0]
         of_layer = [
             log(of("spacing_mm") / radius[:, None], 1e-2),
@@ -290,32 +275,24 @@ class UniversalCoordinates(Coordinates):
         ]
         of_shower = [field, field * radius / 50, log(radius) - 3, z / 40 - 1, log(sampling) / 2 + 1]
         # Slow electrons curl back in the gaps of a strong field, within millimetres.
-        gaps = xp.stack([of("gap_front_mm"), of("gap_back_mm")], -1)
+        gaps = torch.stack([of("gap_front_mm"), of("gap_back_mm")], -1)
         gap = gaps.sum(-1)
         curl = gap * field[:, None]
-        own = [xp.log(gaps + 0.2), xp.log(gap[..., None] + 0.2), curl[..., None] / 3, (curl / (curl + 2))[..., None]]
-        detail = xp.where(valid[..., None], xp.concatenate([geometry.facing / 40 - 1, *own], -1), 0.0)
-        return [valid, (of("spacing_x0") + share) / 2, xp.stack(of_layer, -1), xp.stack(of_shower, 1), detail]
+        own = [torch.log(gaps + 0.2), torch.log(gap[..., None] + 0.2), curl[..., None] / 3, (curl / (curl + 2))[..., None]]
+        detail = torch.where(valid[..., None], torch.cat([geometry.facing / 40 - 1, *own], -1), 0.0)
+        return [valid, (of("spacing_x0") + share) / 2, torch.stack(of_layer, -1), torch.stack(of_shower, 1), detail]
 
     def scale_mm(self, detector: Detector) -> float:
         """The Moliere radius."""
         return float(whole_descriptors(detector)[WHOLE.index("moliere_mm")])
 
-    def squeeze(self, xy: Any, slope: Any) -> Any:
-        """See `Coordinates.squeeze`."""
-        return _along(xy, slope, lambda cos: cos)
 
-    def stretch(self, xy: Any, slope: Any) -> Any:
-        """See `Coordinates.stretch`."""
-        return _along(xy, slope, lambda cos: 1 / cos)
-
-
-def _along(xy: Any, slope: Any, factor: Callable[[Any], Any]) -> Any:
+def _along(xy: Tensor, slope: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
     """Positions with their component along the slope multiplied by a function of cos(theta)."""
     squared = (slope**2).sum(1)[:, None]
     cos = (1 + squared) ** -0.5
-    change = (factor(cos) - 1) / at_least(squared, 1e-12)
-    return xy + namespace(xy).where(squared > 1e-10, change, 0.0) * (xy * slope).sum(1)[:, None] * slope
+    change = (factor(cos) - 1) / squared.clamp_min(1e-12)
+    return xy + torch.where(squared > 1e-10, change, 0.0) * (xy * slope).sum(1)[:, None] * slope
 
 
 class RawCoordinates(Coordinates):
@@ -325,17 +302,17 @@ class RawCoordinates(Coordinates):
     layer_features = 8
     detail_features = 0
     slope_in_x = 1
+    across_axis = False
 
-    def told(self, geometry: Geometry, which: Any, particle: Any) -> Told:
+    def told(self, geometry: Geometry, which: Tensor, particle: Tensor) -> Told:
         """See `Coordinates.told`; the same number of points and the same energy are expected of every layer."""
-        xp = namespace(particle)
         layers, whole = geometry.layer[which], geometry.whole[which]
         log_e, dx, dy, dz, charge = particle.T
-        valid = xp.arange(layers.shape[1])[None] < geometry.count[which][:, None]
-        count = xp.asarray(geometry.count[which], dtype=particle.dtype)
-        number = xp.zeros_like(layers[..., 0]) + xp.arange(layers.shape[1], dtype=particle.dtype)
+        valid = torch.arange(layers.shape[1])[None] < geometry.count[which][:, None]
+        count = geometry.count[which].to(particle.dtype)
+        number = torch.zeros_like(layers[..., 0]) + torch.arange(layers.shape[1], dtype=particle.dtype)
 
-        def of(name: str) -> Any:
+        def of(name: str) -> Tensor:
             return _column(layers, name, LAYER)
 
         layer = [
@@ -360,15 +337,15 @@ class RawCoordinates(Coordinates):
             count / 20,
             geometry.cell[which],
         ]
-        even = xp.where(valid, xp.exp(log_e)[:, None] / (10 * count[:, None]), 0.0)
-        told = xp.where(valid[..., None], xp.stack(layer, -1), 0.0)
+        even = torch.where(valid, torch.exp(log_e)[:, None] / (10 * count[:, None]), 0.0)
+        told = torch.where(valid[..., None], torch.stack(layer, -1), 0.0)
         return Told(
-            shower=xp.stack(shower, 1),
+            shower=torch.stack(shower, 1),
             layer=told,
             valid=valid,
             points=even,
             energy_mev=even,
-            calibration=xp.ones_like(even),
+            calibration=torch.ones_like(even),
             phi=directions(number, even),
             detail=told[..., :0],
         )
@@ -376,14 +353,6 @@ class RawCoordinates(Coordinates):
     def scale_mm(self, detector: Detector) -> float:
         """20 mm everywhere."""
         return 20.0
-
-    def squeeze(self, xy: Any, slope: Any) -> Any:
-        """As it is."""
-        return xy
-
-    def stretch(self, xy: Any, slope: Any) -> Any:
-        """As it is."""
-        return xy
 
 
 COORDINATES: dict[str, type[Coordinates]] = {"universal": UniversalCoordinates, "raw": RawCoordinates}

@@ -20,6 +20,7 @@ from anycalo.simulate.settings import PHYSICS, Settings
 Take = Callable[[Crossing], bool]
 
 MARGIN_MM = 1.0
+LONGEST_MM = 1e5
 FACE_MM = 0.01
 
 # Looking attributes up once is a tenth of the cost of a step.
@@ -45,6 +46,33 @@ class ChargedSteps(g4.G4VPrimitiveScorer):
             middle = _position(_pre(step))
             middle += _position(_post(step))
             self.values += (energy, _x(middle), _y(middle))
+        return True
+
+    def Initialize(self, collections: Any) -> None:
+        pass
+
+    def EndOfEvent(self, collections: Any) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+
+class Lost(g4.G4VPrimitiveScorer):
+    """Ends charged particles that have gone `LONGEST_MM`, once they are outside the slabs.
+
+    In a field, now and then, Geant4 throws a slow electron back from a surface a million times, by steps of no length into the
+    matter and laps in the vacuum, which takes minutes.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.SetFilter(g4.G4SDChargedFilter(name + "/charged"))
+
+    def ProcessHits(self, step: Any, history: Any) -> bool:
+        track = step.GetTrack()
+        if track.GetTrackLength() > LONGEST_MM:
+            track.SetTrackStatus(g4.fStopAndKill)
         return True
 
     def Initialize(self, collections: Any) -> None:
@@ -156,6 +184,7 @@ class Construction(g4.G4VUserDetectorConstruction):
         d = self.detector
         world = self._box("world", d.depth_mm + 2 * MARGIN_MM + self.gap_mm, d.world_material, extra_mm=MARGIN_MM)
         placed = g4.G4PVPlacement(None, g4.G4ThreeVector(), world, "world", None, False, 0)
+        self._world = world
         self._keep.append(placed)
         shared: dict[tuple[str, float], Any] = {}
         if self._take is not None:
@@ -193,6 +222,11 @@ class Construction(g4.G4VUserDetectorConstruction):
 
     def ConstructSDandField(self) -> None:
         register = g4.G4SDManager.GetSDMpointer().AddNewDetector
+        outside, lost = g4.G4MultiFunctionalDetector("outside"), Lost("lost")
+        register(outside)
+        outside.RegisterPrimitive(lost)
+        self._world.SetSensitiveDetector(outside)
+        self._keep += [outside, lost]
         if self._take is not None:
             sensitive = g4.G4MultiFunctionalDetector("face")
             register(sensitive)
