@@ -138,7 +138,8 @@ def test_fields_are_strong_in_stacks_with_gaps() -> None:
     assert 4.5 < max(fields) <= 5
     gaps = sum(slab.material == "G4_AIR" for detector in detectors for slab in detector.layers[0].stack)
     assert gaps > 5
-    assert {detector.to_toml() for detector in detectors}.isdisjoint(Zoo.load("zoo-gaps").detector(k).to_toml() for k in range(60))
+    others = {Zoo.load("zoo-gaps").detector(k).sections for k in range(60)}
+    assert not others & {detector.sections for detector in detectors}
 
 
 def test_what_is_not_asked_for_is_not_drawn(tmp_path: Path) -> None:
