@@ -111,7 +111,7 @@ def test_a_shower_alone_is_told_what_tensors_are(name: str) -> None:
         tensors = coordinates.told(Geometry([detector]), which, particle_table(incident))
         mip = layer_mip_mev(detector, incident)
         for b in range(len(incident)):
-            told = tell_of_tensors(coordinates, detector, incident, b)
+            told = tell_of_tensors(coordinates, detector, incident)[b]
             if name == "universal":
                 told = tell(describe(detector), incident.energy_mev[b], incident.direction[b], incident.charge[b])
             for field in told._fields:

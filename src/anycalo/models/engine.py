@@ -50,7 +50,7 @@ class Engine:
 
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""
-        told = [self._told(detector, incident, b) for b in range(len(incident))]
+        told = self._told(detector, incident)
         layers = [self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)]
         counts = np.array([n.sum() for _, n, _, _ in layers])
         offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -75,10 +75,12 @@ class Engine:
             provenance={"draws": len(incident) + rejected, "draws_rejected": rejected},
         )
 
-    def _told(self, detector: Detector, incident: Incident, b: int) -> Told:
+    def _told(self, detector: Detector, incident: Incident) -> list[Told]:
         if isinstance(self._coordinates, UniversalCoordinates):
-            return tell(_described(detector), incident.energy_mev[b], incident.direction[b], incident.charge[b])
-        return tell_of_tensors(self._coordinates, detector, incident, b)
+            described = _described(detector)
+            particles = zip(incident.energy_mev, incident.direction, incident.charge, strict=True)
+            return [tell(described, *particle) for particle in particles]
+        return tell_of_tensors(self._coordinates, detector, incident)
 
     def _layers(
         self, told: Told, energy_mev: np.float32, noise: Noise, b: int

@@ -16,7 +16,7 @@ from anycalo.models.layer_kernels import Told
 from anycalo.models.profile import LEAST_SPREAD as _LEAST_SPREAD
 from anycalo.models.universal import SMALLEST_FLUX as _SMALLEST_FLUX
 from anycalo.models.universal import THINNEST_X0 as _THINNEST_X0
-from anycalo.models.universal import Coordinates, Geometry, UniversalCoordinates, particle_table
+from anycalo.models.universal import Coordinates, Geometry, UniversalCoordinates, layer_mip_mev, particle_table
 from anycalo.showers import Incident
 
 _f = np.float32
@@ -81,12 +81,12 @@ def tell(detector: Described, energy_mev: Number, direction: Array, charge: Numb
     return told
 
 
-def tell_of_tensors(coordinates: Coordinates, detector: Detector, incident: Incident, b: int) -> Told:
-    """The same of shower b for any coordinates, by way of tensors, which takes several times as long."""
-    told = coordinates.told(Geometry([detector]), torch.zeros(1, dtype=torch.long), particle_table(incident[b : b + 1]))
-    names = [name for name in Told._fields if name != "mip_mev"]
-    mip = (sensor_mip_mev(detector) / incident.direction[b, 2]).astype(np.float32)
-    return Told(mip_mev=mip, **{name: np.ascontiguousarray(getattr(told, name)[0]) for name in names})
+def tell_of_tensors(coordinates: Coordinates, detector: Detector, incident: Incident) -> list[Told]:
+    """The same of all particles for any coordinates, by way of tensors, which takes several times as long for one."""
+    told = coordinates.told(Geometry([detector]), torch.zeros(len(incident), dtype=torch.long), particle_table(incident))
+    columns = {name: getattr(told, name).contiguous().numpy() for name in Told._fields if name != "mip_mev"}
+    columns["mip_mev"] = layer_mip_mev(detector, incident).numpy()
+    return [Told(**{name: column[b] for name, column in columns.items()}) for b in range(len(incident))]
 
 
 @compiled
