@@ -98,7 +98,7 @@ class Incident:
     @property
     def particles(self) -> list[str]:
         """Names of the particles present."""
-        return [PARTICLE[int(code)] for code in np.unique(self.pdg)]
+        return [PARTICLE[code] for code in sorted(set(self.pdg.tolist()))]
 
 
 @dataclass(frozen=True, kw_only=True)
