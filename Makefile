@@ -147,8 +147,9 @@ transfer: data/calochallenge-3-electrons-train.h5 data/calochallenge-3-electrons
 	$(BIN)/anycalo study benchmarks/transfer-small.toml --out runs/transfer-caloclouds --threads 1
 	$(BIN)/anycalo study benchmarks/transfer-anycalo.toml --out runs/transfer-anycalo --threads 1
 
-one-step: data/ild-photons-3000.h5 data/ild-photons-test.h5
+one-step: data/ild-photons-3000.h5 data/ild-photons-test.h5 data/zoo data/zoo-gaps data/zoo-validation
 	$(BIN)/python benchmarks/one_step.py all
+	$(BIN)/python benchmarks/one_step_anycalo.py all
 
 # Cell-wise models, and point-cloud models projected onto the same cells. What is trained and made already is not made
 # again, but for the point-cloud models; BASE is another of them.

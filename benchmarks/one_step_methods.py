@@ -357,3 +357,18 @@ def validated(task: Task, parameters: list[nn.Parameter], average: list[Tensor],
     for parameter, value in zip(parameters, now, strict=True):
         parameter.copy_(value)
     return loss
+
+
+def sizes(method: Method) -> dict[str, int]:
+    """Parameters that generation needs, and those of a learned start with the trunk that it is told by."""
+    used = method.consistency.student if isinstance(method, Distilled) else method
+    found = {"parameters": count(used)}
+    if isinstance(method, Flowing) and method.start is not None:
+        found["start_parameters"] = count(method.start) + count(method.known[0])
+        found["parameters"] += count(method.known[0])
+    return found
+
+
+def count(module: nn.Module) -> int:
+    """Its parameters."""
+    return sum(p.numel() for p in module.parameters())
