@@ -80,7 +80,7 @@ data/zoo-validation: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-validation -n 1000 --out $@
 
 data/zoo-gaps: | $(INSTALLED)
-	$(BIN)/anycalo simulate --zoo zoo-gaps -n 5075 --out $@
+	$(BIN)/anycalo simulate --zoo zoo-gaps -n 3050 --out $@
 
 data/zoo-fields: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-fields -n 6000 --out $@

@@ -40,13 +40,16 @@ def test_density_is_that_of_an_explicit_mixture() -> None:
     mixture, h, x = wide(4, 3, 5), normal(6, 4), normal(6, 3, seed=3)
     weight, mean, diagonal, below = mixture.parameters_of(h)
     for b in range(6):
-        total = 0.0
+        total = first = 0.0
         for k in range(5):
             root = np.diag(diagonal[b, k].exp().numpy())
             root[np.tril_indices(3, -1)] = below[b, k].numpy()
             covariance = np.linalg.inv(root.T @ root)
             total += float(weight[b, k].exp()) * stats.multivariate_normal(mean[b, k].numpy(), covariance).pdf(x[b].numpy())
+            spread = np.sqrt(covariance[0, 0])
+            first += float(weight[b, k].exp()) * stats.norm(mean[b, k, 0].numpy(), spread).pdf(x[b, 0].numpy())
         assert float(mixture.log_prob(h[b], x[b])) == pytest.approx(np.log(total), abs=1e-8)
+        assert float(mixture.log_probs(h[b], x[b])[1]) == pytest.approx(np.log(first), abs=1e-8)
 
 
 def test_draws_of_one_component_have_its_moments() -> None:

@@ -52,13 +52,17 @@ class GaussianMixture(nn.Module):
 
     def log_prob(self, h: Tensor, x: Tensor) -> Tensor:
         """Logarithm of the density of x (..., D) given features (..., F): (...)."""
+        return self.log_probs(h, x)[0]
+
+    def log_probs(self, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and of the density of the first column of x alone: of a component, its precision is the first of L."""
         weight, mean, diagonal, below = self.parameters_of(h)
         residual = x[..., None, :] - mean
         z = residual * diagonal.exp()
         if self.below:
             z = z.index_add(-1, self.rows, below * residual[..., self.columns])
-        log_normal = diagonal.sum(-1) - 0.5 * (z**2).sum(-1) - 0.5 * self.dimension * math.log(2 * math.pi)
-        return torch.logsumexp(weight + log_normal, dim=-1)
+        each = diagonal - 0.5 * z**2 - 0.5 * math.log(2 * math.pi)
+        return torch.logsumexp(weight + each.sum(-1), dim=-1), torch.logsumexp(weight + each[..., 0], dim=-1)
 
     def sample(self, h: Tensor, normal: Tensor) -> Tensor:
         """Draws (..., D) from features (..., F) and standard normal numbers (..., D + 1); the last chooses the component."""

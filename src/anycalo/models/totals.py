@@ -29,17 +29,22 @@ class TotalsConfig:
         components: Gaussians of the mixture.
         members: networks, trained from different beginnings. Each shower is drawn from one of them: what they disagree on
             between detectors averages out (deep ensembles, arXiv 1612.01474).
+        response_weight: in training, of the likelihood of the visible energy alone, beside that of all quantities together: the
+            resolution of showers of high energy is worth little to the latter, and would be learnt last.
     """
 
     layer_hidden: int = 48
     hidden: int = 96
     components: int = 6
     members: int = 4
+    response_weight: float = 4.0
 
     def __post_init__(self) -> None:
         for name in ("layer_hidden", "hidden", "components", "members"):
             if getattr(self, name) < 1:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; expected at least 1")
+        if not self.response_weight >= 0:
+            raise ModelError(f"response_weight is {self.response_weight!r}; expected a number of at least 0")
 
 
 class Member(nn.Module):
@@ -82,6 +87,7 @@ class Totals(nn.Module):
 
     def __init__(self, shower_features: int, layer_features: int, config: TotalsConfig) -> None:
         super().__init__()
+        self.response_weight = config.response_weight
         self.members = nn.ModuleList(Member(shower_features, layer_features, config) for _ in range(config.members))
         self.register_buffer("mean", torch.zeros(QUANTITIES))
         self.register_buffer("std", torch.ones(QUANTITIES))
@@ -94,10 +100,14 @@ class Totals(nn.Module):
         self.std.copy_(totals.double().std(0).clamp_min(1e-3))
 
     def negative_log_likelihood(self, told: Told, totals: Tensor) -> Tensor:
-        """Per quantity, of totals (B, 7), averaged over the members, each of which learns on its own: (B,)."""
+        """Per quantity, of totals (B, 7), averaged over the members, each of which learns on its own: (B,).
+
+        That of T alone is added with `TotalsConfig.response_weight`.
+        """
         scaled = (totals - self.mean) / self.std
-        each = [member.mixture.log_prob(member(told), scaled) for member in self.members]  # type: ignore[operator, union-attr]
-        return -torch.stack(each).mean(0) / QUANTITIES
+        each = [member.mixture.log_probs(member(told), scaled) for member in self.members]  # type: ignore[operator, union-attr]
+        of_all, of_response = (torch.stack(column).mean(0) for column in zip(*each, strict=True))
+        return -(of_all + self.response_weight * of_response) / QUANTITIES
 
     def scaled(self, totals: Tensor) -> Tensor:
         """Totals as inputs of other networks, (B, 7)."""
