@@ -59,6 +59,14 @@ def test_bench_times_every_contender(anycalo: Run, toy_model: Path, tmp_path: Pa
     assert np.log(points[True, 8e3] / points[False, 8e3]) == pytest.approx(0, abs=0.5)
 
 
+def test_bench_times_every_shipped_model_that_serves_the_detector(anycalo: Run) -> None:
+    for detector, names in (("ild-ecal", {"anycalo-base", "caloclouds-ild"}), ("cu-si", {"anycalo-base"})):
+        outcome = anycalo("bench", "--detector", detector, "--energy", "2GeV", "--rounds", "3", "--json")
+        assert outcome.code == 0, outcome.err
+        assert {t["name"] for t in outcome.json["timings"]} == names
+        assert outcome.err.count("layer spacing_x0") <= 1, "what lies outside the domain is said once"
+
+
 def test_bench_refuses_strangers(refused: Refused, toy_model: Path) -> None:
     assert "expected geant4 or caloclouds3" in refused("bench", toy_model, "--energy", "2GeV", "--against", "fluka")
     assert "expected whole numbers" in refused("bench", toy_model, "--energy", "2GeV", "--batch", "0")

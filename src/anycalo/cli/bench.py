@@ -16,14 +16,17 @@ from anycalo.cli.quantities import Energies, Flag, Names, Numbers, energy_text
 from anycalo.embed import open_model
 from anycalo.embed.bench import CONTENDERS, Timing, caloclouds3, showers_like, sizes
 from anycalo.embed.bench import bench as run
-from anycalo.errors import CommandError
+from anycalo.errors import CommandError, ModelError
 from anycalo.geometry import Detector
+from anycalo.models import Model, shipped_models
 from anycalo.report import write_speed
 from anycalo.showers import check_output
 
+_OF_ONE_DETECTOR = "caloclouds-ild"
+
 
 def bench(
-    models: Names = ("caloclouds-ild",),
+    models: Names = (),
     /,
     *,
     energy: Energies,
@@ -43,9 +46,10 @@ def bench(
     the clock.
 
     Args:
-        models: Shipped models' names, directories of trained ones or folders of 'anycalo export --to onnx'.
+        models: Shipped models' names, directories of trained ones or folders of 'anycalo export --to onnx'; by default every
+            shipped model that makes showers of the detector.
         energy: Energies, with commas between them (10GeV,50GeV,90GeV).
-        detector: A preset's name or a detector file; the first model's own by default.
+        detector: A preset's name or a detector file; by default the first model's own, or that of caloclouds-ild.
         batch: Showers a call, with commas between them (1,100).
         threads: Threads of the processor.
         against: geant4, and caloclouds3, a network of its published sizes with random weights.
@@ -60,9 +64,12 @@ def bench(
     if out is not None:
         check_output(out, overwrite=overwrite)
     use_processor(device, threads)
-    loaded = {name: open_model(name, device=device) for name in models}
-    first = loaded[models[0]]
-    geometry = first.domain.detector if detector is None else Detector.load(detector)
+    loaded = {name: open_model(name, device=device) for name in models or shipped_models()}
+    own = loaded[models[0] if models else _OF_ONE_DETECTOR]
+    geometry = own.domain.detector if detector is None else Detector.load(detector)
+    if not models:
+        loaded = {name: model for name, model in loaded.items() if _serves(model, geometry)}
+    first = next(iter(loaded.values()))
     if "caloclouds3" in against:
         loaded["caloclouds3"] = caloclouds3(geometry, showers_like(first, geometry, energy)).to(device)
     with terminal.progress("Timing", "calls", kept="nothing was written.") as progress:
@@ -80,6 +87,14 @@ def bench(
     }
     said = [f"picture: {write_speed(timings, out, title=about, overwrite=overwrite)}"] if out is not None else []
     terminal.result(data, f"{about}; ms a shower, median of {rounds} rounds (quartiles)", _table(timings), *said)
+
+
+def _serves(model: Model, detector: Detector) -> bool:
+    try:
+        model.check(detector)
+    except ModelError:
+        return False
+    return True
 
 
 def _table(timings: list[Timing]) -> Table:

@@ -142,8 +142,7 @@ def _batches(
     if batch_size < 1 or seed < 0:
         raise ModelError(f"batch_size is {batch_size} and seed {seed}; expected at least 1 and at least 0")
     model.check(detector)
-    for breach in model.domain.breaches(detector, incident):
-        warnings.warn(f"outside the training domain: {breach}. Treat these showers with care.", DomainWarning, stacklevel=4)
+    warn_outside(model, detector, incident, stacklevel=5)
     training = model.training
     if training:
         model.eval()
@@ -158,6 +157,13 @@ def _batches(
     finally:
         if training:
             model.train()
+
+
+def warn_outside(model: Model, detector: Detector, incident: Incident, *, stacklevel: int = 3) -> None:
+    """Warn of every quantity outside what the model was trained on."""
+    for breach in model.domain.breaches(detector, incident):
+        text = f"outside the training domain: {breach}. Treat these showers with care."
+        warnings.warn(text, DomainWarning, stacklevel=stacklevel)
 
 
 def _provenance(model: Model, seed: int) -> dict[str, Any]:
