@@ -4,6 +4,7 @@
     python benchmarks/one_step.py validate                 # distances to the held-out sixth of the same showers
     python benchmarks/one_step.py obstacle                 # what stands in MeanFlow's way: the same network, two objectives
     python benchmarks/one_step.py test --only teacher,trajectory       # the same on the test showers, AUC, time: once
+    python benchmarks/one_step.py times                    # the times of the latter alone, anew
     python benchmarks/one_step.py table                    # the tables of docs/results-one-step.md from what was measured
     python benchmarks/one_step.py all                      # all of it
 
@@ -327,6 +328,22 @@ def milliseconds(model: CaloClouds, batch: int, repeats: int) -> float:
     return float(1e3 * np.median(times[1:]))
 
 
+def taken(model: CaloClouds) -> dict[str, list[float]]:
+    """`milliseconds` at batch 1 and 100, in PyTorch and, where there are, in compiled loops."""
+    with mock.patch.object(CaloClouds, "jumps", False):
+        found = {"torch_ms": [milliseconds(model, 1, 30), milliseconds(model, 100, 3)]}
+    return found | ({"compiled_ms": [milliseconds(model, 1, 100), milliseconds(model, 100, 3)]} if model.jumps else {})
+
+
+def times(evaluations: list[int]) -> None:
+    """Take the times of every variant that was measured on the test showers anew, one after another."""
+    for method, sampler, steps, count in variants(evaluations):
+        done, name = load(), f"{method} {sampler} {count}"
+        if name in done.get("test", {}):
+            done["test"][name] |= taken(configured(method, sampler, steps))
+            MEASURED.write_text(json.dumps(done, indent=1))
+
+
 def load() -> dict[str, Any]:
     """What has been measured so far."""
     return json.loads(MEASURED.read_text()) if MEASURED.is_file() else {}
@@ -342,10 +359,7 @@ def run(kind: str, evaluations: list[int], only: list[str], again: bool) -> None
         model = configured(method, sampler, steps)
         result = measure(truth, model, whole=kind == "test")
         if kind == "test":
-            with mock.patch.object(CaloClouds, "jumps", False):
-                result |= {"torch_ms": [milliseconds(model, 1, 30), milliseconds(model, 100, 3)]}
-            if model.jumps:
-                result |= {"compiled_ms": [milliseconds(model, 1, 30), milliseconds(model, 100, 3)]}
+            result |= taken(model)
         done = load()
         done.setdefault(kind, {})[name] = result
         MEASURED.write_text(json.dumps(done, indent=1))
@@ -402,7 +416,7 @@ def tables() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "validate", "obstacle", "test", "table", "all"])
+    parser.add_argument("what", choices=["train", "validate", "obstacle", "test", "times", "table", "all"])
     parser.add_argument("method", nargs="?", choices=list(METHODS))
     parser.add_argument("--evaluations", type=int, nargs="+", default=[1, 2, 4, 18])
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="methods to measure, with commas")
@@ -419,5 +433,7 @@ if __name__ == "__main__":
     for kind in ("validate", "test"):
         if given.what in (kind, "all"):
             run(kind, given.evaluations, given.only, given.again)
+    if given.what == "times":
+        times(given.evaluations)
     if given.what in ("table", "all"):
         tables()
