@@ -43,7 +43,7 @@ def bench(
     """Time photons: the whole call, models and Geant4 in turn.
 
     Medians over rounds and quartiles, in time of the processor, which does not count what else the machine does, and on
-    the clock.
+    the clock; of models the second call of each turn, and beside it the first, in time of the processor.
 
     Args:
         models: Shipped models' names, directories of trained ones or folders of 'anycalo export --to onnx'; by default every
@@ -99,11 +99,14 @@ def _serves(model: Model, detector: Detector) -> bool:
 
 def _table(timings: list[Timing]) -> Table:
     table = Table(box=None, padding=(0, 2), pad_edge=False)
-    for column in ("energy", "contender", "batch", "processor ms", "clock ms", "points"):
+    for column in ("energy", "contender", "batch", "processor ms", "clock ms", "first call", "points"):
         table.add_column(column, no_wrap=True)
     for t in sorted(timings, key=lambda t: (t.energy_mev, t.batch)):
         texts = []
-        for values in (t.processor_ms, t.wall_ms):
+        for values in (t.processor_ms, t.wall_ms, t.first_ms):
+            if not values:
+                texts.append("")
+                continue
             median, low, high = t.spread(values)
             texts.append(f"{median:.3g} ({low:.3g} to {high:.3g})")
         table.add_row(energy_text(t.energy_mev), t.name, str(t.batch), *texts, f"{t.points:.0f}")
