@@ -32,7 +32,20 @@ _x = g4.G4ThreeVector.x.fget
 _y = g4.G4ThreeVector.y.fget
 
 
-class ChargedSteps(g4.G4VPrimitiveScorer):
+class Called(g4.G4VPrimitiveScorer):
+    """A scorer that is called for steps and keeps no collection of hits."""
+
+    def Initialize(self, collections: Any) -> None:
+        pass
+
+    def EndOfEvent(self, collections: Any) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+
+class ChargedSteps(Called):
     """Collects (energy, x before + after, y before + after) of the steps in one layer."""
 
     def __init__(self, name: str) -> None:
@@ -48,17 +61,8 @@ class ChargedSteps(g4.G4VPrimitiveScorer):
             self.values += (energy, _x(middle), _y(middle))
         return True
 
-    def Initialize(self, collections: Any) -> None:
-        pass
 
-    def EndOfEvent(self, collections: Any) -> None:
-        pass
-
-    def clear(self) -> None:
-        pass
-
-
-class Lost(g4.G4VPrimitiveScorer):
+class Lost(Called):
     """Ends charged particles that have gone `LONGEST_MM`, once they are outside the slabs.
 
     In a field, now and then, Geant4 throws a slow electron back from a surface a million times, by steps of no length into the
@@ -75,17 +79,8 @@ class Lost(g4.G4VPrimitiveScorer):
             track.SetTrackStatus(g4.fStopAndKill)
         return True
 
-    def Initialize(self, collections: Any) -> None:
-        pass
 
-    def EndOfEvent(self, collections: Any) -> None:
-        pass
-
-    def clear(self) -> None:
-        pass
-
-
-class Face(g4.G4VPrimitiveScorer):
+class Face(Called):
     """Offers every photon, electron and positron that enters the calorimeter, and ends those that are taken.
 
     Scores in a film of the world's material on the front face, so that nothing is called elsewhere.
@@ -113,15 +108,6 @@ class Face(g4.G4VPrimitiveScorer):
                 if self._take(crossing):
                     track.SetTrackStatus(g4.fStopAndKill)
         return True
-
-    def Initialize(self, collections: Any) -> None:
-        pass
-
-    def EndOfEvent(self, collections: Any) -> None:
-        pass
-
-    def clear(self) -> None:
-        pass
 
 
 class Construction(g4.G4VUserDetectorConstruction):
