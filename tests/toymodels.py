@@ -16,7 +16,7 @@ from toyshowers import toy_showers
 def small_anycalo(detector: Detector) -> AnyCalo:
     """A small geometry-aware model: scales from toy showers, networks as they start, which have much to learn."""
     config = AnyCaloConfig(
-        totals=TotalsConfig(layer_hidden=8, hidden=12, components=2, members=1),
+        totals=TotalsConfig(layer_hidden=8, hidden=12, components=2, members=1, response_weight=0.0),
         layers=RecurrentConfig(embedding=8, hidden=12, head=8, components=2),
         points=PointFlowConfig(hidden=12, depth=1, bins=4, angle_bins=3, radius_features=8),
         grouped=0.0,
