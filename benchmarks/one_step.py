@@ -408,12 +408,17 @@ def tables() -> None:
     for kind, cells in written.items():
         if len(cells) == 1:  # nothing measured: the page keeps what it has
             continue
-        lines = [f"| {' | '.join(c)} |" for c in cells]
-        lines.insert(1, f"|{'---|' * len(cells[0])}")
-        before, rest = page.split(f"<!-- {kind} -->\n")
-        _, after = rest.split(f"<!-- end of {kind} -->")
-        page = f"{before}<!-- {kind} -->\n" + "\n".join(lines) + f"\n<!-- end of {kind} -->{after}"
+        page = with_table(page, kind, cells)
     PAGE.write_text(page, "utf-8")
+
+
+def with_table(page: str, mark: str, cells: Sequence[Sequence[str]]) -> str:
+    """The page with this table, whose first row is its head, between the marks of that name."""
+    lines = [f"| {' | '.join(c)} |" for c in cells]
+    lines.insert(1, f"|{'---|' * len(cells[0])}")
+    before, rest = page.split(f"<!-- {mark} -->\n")
+    _, after = rest.split(f"<!-- end of {mark} -->")
+    return f"{before}<!-- {mark} -->\n" + "\n".join(lines) + f"\n<!-- end of {mark} -->{after}"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from one_step import with_table
 from one_step_methods import DATA, RUNS, SETTINGS, SHOWER, SIGMA, Flowing, Method, Task, base, built, fit, sizes, trained
 from safetensors.torch import save_file
 from torch import Tensor
@@ -356,11 +357,7 @@ def tables() -> None:
                     f"{min(r['spreads']):.2f} to {max(r['spreads']):.2f}", f"{r['correlation_error']:.2f}",
                     " / ".join(f"{s:.2g}" if s < 10 else f"{s:.0f}" for s in spent if s is not None) + compiled,
                 ])  # fmt: skip
-        written = [f"| {' | '.join(c)} |" for c in lines]
-        written.insert(1, f"|{'---|' * len(lines[0])}")
-        before, rest = page.split(f"<!-- anycalo-{kind} -->\n")
-        _, after = rest.split(f"<!-- end of anycalo-{kind} -->")
-        page = f"{before}<!-- anycalo-{kind} -->\n" + "\n".join(written) + f"\n<!-- end of anycalo-{kind} -->{after}"
+        page = with_table(page, f"anycalo-{kind}", lines)
     PAGE.write_text(page, "utf-8")
 
 
