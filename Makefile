@@ -80,17 +80,24 @@ data/zoo-validation: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-validation -n 1000 --out $@
 
 data/zoo-gaps: | $(INSTALLED)
-	$(BIN)/anycalo simulate --zoo zoo-gaps -n 3050 --out $@
+	$(BIN)/anycalo simulate --zoo zoo-gaps -n 7500 --out $@
 
 data/zoo-fields: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-fields -n 6000 --out $@
 
-shipped: data/ild-photons-train.h5 data/zoo data/zoo-gaps data/zoo-fields
+data/zoo-many: | $(INSTALLED)
+	$(BIN)/anycalo simulate --zoo zoo-many -n 15000 --out $@
+
+data/zoo-unseen: | $(INSTALLED)
+	$(BIN)/anycalo simulate --zoo zoo-unseen -n 1440 --out $@
+
+shipped: data/ild-photons-train.h5 data/zoo data/zoo-gaps data/zoo-fields data/zoo-many
 	$(PHOTONS) -n 500 --seed 303 --compact --out $(REFERENCE) --overwrite
 	$(BIN)/anycalo train caloclouds --data data/ild-photons-train.h5 --out runs/caloclouds-ild --threads 1
 	mkdir -p $(SHIPPED)
 	cp runs/caloclouds-ild/model.json runs/caloclouds-ild/model.safetensors $(SHIPPED)
-	$(BIN)/anycalo train anycalo --data data/zoo --data data/zoo-gaps --data data/zoo-fields --out runs/anycalo-base --threads 1
+	$(BIN)/anycalo train anycalo --data data/zoo --data data/zoo-gaps --data data/zoo-fields --data data/zoo-many \
+		--out runs/anycalo-base --threads 1
 	mkdir -p $(SHIPPED_BASE)
 	cp runs/anycalo-base/model.json runs/anycalo-base/model.safetensors $(SHIPPED_BASE)
 
@@ -113,7 +120,8 @@ numbers = $(subst /, ,$(filter $(1)/%,$(HELD_OUT)))
 data/%-test.h5: | $(INSTALLED)
 	$(BIN)/anycalo simulate $* $(ANY) -n $(word 2,$(call numbers,$*)) --seed $(word 3,$(call numbers,$*)) --out $@
 
-zero-shot: $(TESTS)
+zero-shot: $(TESTS) data/zoo-unseen
+	$(BIN)/python benchmarks/unseen_detectors.py data/zoo-unseen anycalo-base --out runs/unseen
 	$(BIN)/python benchmarks/zero_shot.py anycalo-base $(TESTS) --out runs/zero-shot
 
 # Fine-tuning with a hundred showers, and the study of ways to do it, which goes on where it was stopped.

@@ -142,6 +142,28 @@ def test_fields_are_strong_in_stacks_with_gaps() -> None:
     assert not others & {detector.sections for detector in detectors}
 
 
+def test_many_detectors_with_few_showers_each() -> None:
+    zoo = Zoo.load("zoo-many")
+    work = zoo.detectors(601)
+    assert [share for _, share in work] == [6] * 100 + [1]
+    detectors = [detector for detector, _ in work]
+    fields = [detector.field_tesla for detector in detectors]
+    # Binomial: 101 draws at 0.4, 0.6 and 0.6, each within five standard deviations.
+    fronts = sum(not detector.layers[0].stack[1].sensitive for detector in detectors)
+    behind = sum(not detector.layers[0].stack[-1].sensitive for detector in detectors)
+    for seen, probability in ((fields.count(0.0), 0.4), (fronts, 0.6), (behind, 0.6)):
+        assert abs(seen - 101 * probability) < 5 * (101 * probability * (1 - probability)) ** 0.5
+    assert 4 < max(fields) <= 5
+    others = {
+        Zoo.load(name).detector(k).sections
+        for name in ("zoo-train", "zoo-gaps", "zoo-fields", "zoo-unseen")
+        for k in range(101)
+    }
+    assert not others & {detector.sections for detector in detectors}
+    # Those to choose on are drawn from the same ranges.
+    assert Zoo.load("zoo-unseen").stacks == zoo.stacks
+
+
 def test_what_is_not_asked_for_is_not_drawn(tmp_path: Path) -> None:
     path = tmp_path / "zoo.toml"
     path.write_text(

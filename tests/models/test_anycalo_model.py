@@ -296,3 +296,10 @@ def test_the_ablation_differs_in_its_coordinates_alone() -> None:
 def test_wrong_configuration_is_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         AnyCaloConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_wrong_sizes_of_the_totals_are_refused() -> None:
+    with pytest.raises(ModelError, match="members is 0; expected at least 1"):
+        TotalsConfig(members=0)
+    with pytest.raises(ModelError, match=r"response_weight is -1\.0; expected a number of at least 0"):
+        TotalsConfig(response_weight=-1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_shards_hold_every_shower_once(small_detector: Detector, n: int, energy:
 def test_settings_are_checked(change: dict[str, object], message: str) -> None:
     with pytest.raises(SimulationError, match=message):
         Settings(**change)  # type: ignore[arg-type]
+
+
+def test_a_script_on_standard_input_is_told_what_to_do(
+    small_detector: Detector, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Processes that are spawned import the calling script, and died of it."""
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "<stdin>", raising=False)
+    with pytest.raises(SimulationError, match=r"on standard input cannot simulate.*expected a file that calls under"):
+        simulate(small_detector, BEAM, 3, tmp_path / "x.h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_tables_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

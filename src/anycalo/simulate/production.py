@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -93,13 +94,19 @@ def simulate(
         The path of the file.
 
     Raises:
-        SimulationError: if Geant4 or its tables are missing, or a worker died.
+        SimulationError: if Geant4 or its tables are missing, a worker died, or the calling script was read from standard input.
         OutputError: if the file exists, cannot be written, or parts of another production lie beside it.
     """
     if n < 1:
         raise SimulationError(f"{n} showers asked for; expected at least 1")
     if not 0 <= seed < 2**63:
         raise SimulationError(f"seed is {seed}; expected from 0 to below 2^63")
+    # A process that is spawned begins by importing the script that asks for it.
+    if getattr(sys.modules["__main__"], "__file__", None) == "<stdin>":
+        raise SimulationError(
+            "a script on standard input cannot simulate, since the processes that simulate import it; expected a file that calls"
+            ' under `if __name__ == "__main__":`, or the command `anycalo simulate`'
+        )
     request = Request(detector=detector, beam=beam, n=n, seed=seed, settings=settings or Settings())
     out = check_output(out, overwrite=overwrite)
     variables = find_data()
