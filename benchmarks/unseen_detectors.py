@@ -48,7 +48,9 @@ def measured(showers: Showers) -> np.ndarray:
 
 def logarithms(model: Model, truths: Sequence[Showers], seed: int) -> np.ndarray:
     """The same of showers that a model generates from the particles of others, all detectors together."""
-    return np.concatenate([measured(generate(model, truth.detector, truth.incident, seed=seed)) for truth in truths])
+    # Random numbers follow from the seed and the place of a shower: with one seed for all, detectors would share them.
+    fast = [generate(model, truth.detector, truth.incident, seed=seed + k) for k, truth in enumerate(truths)]
+    return np.concatenate([measured(showers) for showers in fast])
 
 
 def weights(y: np.ndarray, log_energy: np.ndarray) -> np.ndarray:
@@ -105,7 +107,7 @@ def main() -> None:
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     for name in arguments.models:
         model = load_model(name)
-        draws = [logarithms(model, truths, arguments.seed + k) for k in range(arguments.draws)]
+        draws = [logarithms(model, truths, arguments.seed + k * len(truths)) for k in range(arguments.draws)]
         difference = np.mean(draws, axis=0) - geant4
         results[name] = {}
         for k, quantity in enumerate(QUANTITIES):

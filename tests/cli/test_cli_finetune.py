@@ -14,7 +14,7 @@ from anycalo.geometry import Detector
 from anycalo.models import Model, load_model
 from anycalo.showers import Showers
 from anycalo.train import FinetuneConfig
-from anycalo.train.finetune import Comparison
+from anycalo.train.finetune_report import Comparison
 from toyshowers import toy_showers
 
 
@@ -45,7 +45,7 @@ def test_the_whole_model_is_written(anycalo: Run, toy_model: Path, toy_file: Pat
 def test_what_is_taken_back_is_said(
     anycalo: Run, toy_model: Path, toy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever becomes of the likelihood, the first part changed is said to be farther and the second to be nearer."""
+    """Whatever becomes of the likelihood, the first part changed is said to be no nearer and the second to be nearer."""
     answers = [
         Comparison(before=2.0, after=2.5, change=0.22, error=0.1),
         Comparison(before=2.0, after=1.5, change=-0.29, error=0.1),
@@ -61,7 +61,7 @@ def test_what_is_taken_back_is_said(
     outcome = anycalo(*words, "--out", tmp_path / "mine")
     assert outcome.code == 0, outcome.err
     said = " ".join(outcome.out.split())
-    assert "2.00 floors before, 1.50 after; taken back, since showers with it were farther: flow" in said
+    assert "2.00 floors before, 1.50 after; taken back, since showers with it were no nearer: flow" in said
     assert [line.split()[-2:] for line in outcome.out.splitlines() if line.startswith("flow ")] == [["taken", "back"]]
     assert [line.split()[-1] for line in outcome.out.splitlines() if line.startswith("denoiser ")] == ["changed"]
     stages = load_model(tmp_path / "mine").card["finetuning"]["stages"]

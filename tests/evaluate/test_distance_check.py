@@ -1,4 +1,4 @@
-"""The check of distances in fine-tuning: what is farther, what is not, and how often chance alone looks farther."""
+"""The check of distances in fine-tuning: what is nearer, what is not, and how often chance alone looks nearer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anycalo.evaluate.validation import GENERATED, MOST, SLOW, DistanceCheck
 from anycalo.geometry import Detector
 from anycalo.models import CaloClouds, CaloCloudsConfig, Domain
 from anycalo.showers import Incident, Showers
-from anycalo.train.finetune import Comparison
+from anycalo.train.finetune_report import Comparison
 from toyshowers import toy_showers
 
 
@@ -45,21 +45,23 @@ def compare(base: Toy, changed: Toy, showers: Showers) -> Comparison:
 
 
 @pytest.mark.parametrize("n", [20, 50])
-def test_wider_showers_are_farther_and_right_ones_are_not(small_detector: Detector, n: int) -> None:
+def test_right_showers_are_nearer_and_wider_ones_are_not(small_detector: Detector, n: int) -> None:
     given = toy_showers(small_detector, n, 5)
     worse = compare(Toy(), Toy(width=1.4), given)
     assert worse.after is not None
     assert worse.change == pytest.approx(np.log(worse.after / worse.before))
-    assert worse.farther(2.0)
+    assert not worse.nearer(0.0)
     better = compare(Toy(width=1.4), Toy(), given)
     assert better.change is not None
     assert better.change < -2 * better.error < 0
-    assert not better.farther(0.0)
+    assert better.nearer(2.0)
+    # Not than a change that did as much.
+    assert not better.nearer(2.0, than=better.change)
     same = compare(Toy(), Toy(), given)
-    assert (same.change, same.farther(0.0)) == (0.0, False)
+    assert (same.change, same.nearer(0.0)) == (0.0, False)
 
 
-def test_chance_alone_seldom_looks_farther(small_detector: Detector) -> None:
+def test_chance_alone_seldom_looks_nearer_or_farther(small_detector: Detector) -> None:
     """The same model with other random numbers, 40 times: beyond two errors on either side once or twice.
 
     With a probability of 0.05 each, more than 8 are found once in a thousand such tests. The twin, of changed width, is found.
@@ -72,10 +74,10 @@ def test_chance_alone_seldom_looks_farther(small_detector: Detector) -> None:
     assert sum(c.change > 2 * c.error for c in twins) >= 9
 
 
-def test_a_change_that_makes_nothing_is_farther(small_detector: Detector) -> None:
+def test_a_change_that_makes_nothing_is_not_nearer(small_detector: Detector) -> None:
     found = compare(Toy(), Toy(width=0), toy_showers(small_detector, 20, 5))
     assert (found.after, found.change) == (None, None)
-    assert found.farther(100.0)
+    assert not found.nearer(0.0)
 
 
 def test_a_base_that_makes_nothing_cannot_be_compared(small_detector: Detector) -> None:

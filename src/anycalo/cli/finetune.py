@@ -20,7 +20,7 @@ from anycalo.models.transplant import base_for
 from anycalo.showers import check_output
 from anycalo.train import FinetuneConfig
 from anycalo.train import finetune as run
-from anycalo.train.finetune import StageReport
+from anycalo.train.finetune_report import StageReport
 from anycalo.train.loop import read_showers
 
 
@@ -44,7 +44,7 @@ def finetune(
     """Adapt a model to a detector with some of its showers.
 
     A part of the model is changed only where showers that were held out say that it becomes better, and the change is taken
-    back where showers generated with it are farther from those given than the base's. What is written is a model like any
+    back where showers generated with it are no nearer to those given than the base's. What is written is a model like any
     other with method full, and an adapter otherwise: the changes alone, which need the base. A model of one geometry is first
     moved to the showers' detector, by physical depth, where that is another; the result is a whole model.
 
@@ -116,7 +116,7 @@ def _distance(stages: Mapping[str, StageReport]) -> str:
     kept = [r.distances.after for r in looked_at.values() if r.accepted and r.distances is not None]
     after = f"{kept[-1]:.2f} after" if kept and kept[-1] is not None else "unchanged"
     back = [name for name, r in looked_at.items() if r.taken_back]
-    taken = f"; taken back, since showers with it were farther: {', '.join(back)}" if back else ""
+    taken = f"; taken back, since showers with it were no nearer: {', '.join(back)}" if back else ""
     return f"{before:.2f} floors before, {after}{taken}"
 
 

@@ -16,7 +16,7 @@ from anycalo.evaluate.ruler import Ruler
 from anycalo.generate import generate
 from anycalo.models import CaloClouds, Model
 from anycalo.showers import Incident, Showers
-from anycalo.train.finetune import Comparison
+from anycalo.train.finetune_report import Comparison
 
 FEWEST, MOST = 50, 500
 """Held-out showers compared: fewer say nothing, and these show a model improve within seconds."""
@@ -55,7 +55,7 @@ def held_out_distances(model: Model, held_out: Sequence[Showers]) -> dict[str, f
 
 
 class DistanceCheck:
-    """What `anycalo.train.finetune` calls on a model with a change: are its showers farther from the given ones?
+    """What `anycalo.train.finetune` calls on a model with a change: are its showers nearer to the given ones?
 
     Base and changed model generate for the particles of the given showers, with the same random numbers: each particle as
     often as makes `GENERATED` showers in all, or once, where there are more. The distance is the headline of `evaluate`, the

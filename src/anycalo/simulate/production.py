@@ -104,8 +104,8 @@ def simulate(
     # A process that is spawned begins by importing the script that asks for it.
     if getattr(sys.modules["__main__"], "__file__", None) == "<stdin>":
         raise SimulationError(
-            "a script on standard input cannot simulate, since the processes that simulate import it; expected a file that calls"
-            ' under `if __name__ == "__main__":`, or the command `anycalo simulate`'
+            "a script on standard input cannot simulate, since the processes that simulate import it; expected a file that"
+            ' calls under `if __name__ == "__main__":`, or the command `anycalo simulate`'
         )
     request = Request(detector=detector, beam=beam, n=n, seed=seed, settings=settings or Settings())
     out = check_output(out, overwrite=overwrite)

@@ -163,7 +163,7 @@ class Study:
         """The base, as it is when fine-tuning begins, and what becomes of it.
 
         From scratch there is nothing to accept or refuse, and a fifth of the showers, held out once, says when to stop. With
-        `check` changes by which showers become farther are taken back.
+        `check` changes by which showers become no nearer are taken back.
         """
         start = self.start(cell.base, cell.target)
         config = FinetuneConfig(

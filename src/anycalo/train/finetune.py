@@ -9,8 +9,8 @@ Each stage of a model is adapted on its own, and keeps the base's weights unless
    accepted where the mean gain exceeds `sigmas` times its standard error over the showers.
 5. An accepted stage is trained anew on all showers, for as many steps.
 6. Where the caller gives a `Compare`, showers generated with the change are compared with the given ones, since a likelihood
-   may rise while distances grow. Where they are farther than the base's by more than `distance_sigmas` standard errors, the
-   change is taken back, before the next stage begins.
+   may rise while distances grow. Where they are not nearer than the base's by more than `distance_sigmas` standard errors, and
+   nearer than with the changes before this one, the change is taken back, before the next stage begins.
 
 A student that imitates another stage is left where that one was, and else learns anew, on one fold. Scales, which need many
 showers, and stages not `tuned` stay the base's.
@@ -37,59 +37,14 @@ from anycalo.models.model import parameter_count
 from anycalo.showers import Showers
 from anycalo.train.checkpoint import data_digest
 from anycalo.train.finetune_config import FinetuneConfig
+from anycalo.train.finetune_report import Comparison, StageReport
 from anycalo.train.loop import step_generator, swapped
 
 Progress = Callable[[int, int], None]
-Compare = Callable[[Model], "Comparison | None"]
+Compare = Callable[[Model], Comparison | None]
 """Compares showers that a changed model makes with the given ones; none if it cannot (`anycalo.evaluate.validation`)."""
 FEWEST = 10
 _BLOCKS = 100  # more do not tell the error of a mean better
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Distances of generated to given showers, with a change and with the base.
-
-    Args:
-        before, after: ratio to the floor (`anycalo.evaluate`), of the base and with the change; no `after` where the
-            changed model makes no physical showers.
-        change: ln of the second over the first, or none.
-        error: its standard error.
-    """
-
-    before: float
-    after: float | None
-    change: float | None
-    error: float
-
-    def farther(self, sigmas: float) -> bool:
-        """Whether the change is for the worse by more than so many errors."""
-        return self.change is None or self.change > sigmas * self.error
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageReport:
-    """What became of one stage.
-
-    Args:
-        trained, total: parameters.
-        accepted: whether its weights were changed.
-        steps: of the weights kept.
-        base_loss, loss: on held-out showers, before and after.
-        gain_error: standard error of their difference.
-        distances: of the showers that it generates, with every change up to this one; none where that was not looked at.
-        taken_back: whether it was accepted for its loss, and refused for these.
-    """
-
-    trained: int
-    total: int
-    accepted: bool
-    steps: int
-    base_loss: float
-    loss: float
-    gain_error: float
-    distances: Comparison | None = None
-    taken_back: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +197,7 @@ class _Run:
         self.compare = compare
         self.names = [stage.name for stage in folds[0][0]]
         self.changes: dict[str, Tensor] = {}
+        self.reached = 0.0  # by how much ln distance has changed
         self.done = 0
         self.total = config.steps * len(self.names) * (len(folds) + 1)
 
@@ -298,7 +254,7 @@ class _Run:
             kept_before = dict(self.changes)
             self._keep(adaptation)
             distances = None if self.compare is None else self.compare(self.model)
-            taken_back = distances is not None and distances.farther(config.distance_sigmas)
+            taken_back = distances is not None and not self._stays(distances, self.names[index])
             if taken_back:
                 self.model.load_state_dict(before)
                 self.changes = kept_before
@@ -314,6 +270,15 @@ class _Run:
             distances=distances,
             taken_back=taken_back,
         )
+
+    def _stays(self, distances: Comparison, name: str) -> bool:
+        if any(stage.follows == name for stage in self.folds[0][0]):
+            # Generated showers show it only through the student, which is looked at next.
+            return distances.change is not None
+        stays = distances.nearer(self.config.distance_sigmas, than=self.reached)
+        if stays and distances.change is not None:
+            self.reached = distances.change
+        return stays
 
     def _keep(self, adaptation: Adaptation) -> None:
         prefix = next(name for name, module in self.model.named_modules() if module is adaptation.module)

@@ -28,8 +28,8 @@ class FinetuneConfig:
         held_out: fraction of the showers held out.
         few: below this number of showers every fifth (`held_out`) is held out in turn.
         sigmas: standard errors by which the loss must fall for a stage to be accepted; minus infinity for always.
-        distance_sigmas: standard errors by which generated showers may be farther from the given ones than the base's,
-            before a stage is taken back.
+        distance_sigmas: standard errors by which generated showers must be nearer to the given ones than the base's, or a stage
+            is taken back.
         batch_showers, batch_points: examples of a step, by what they are.
         validation_points: examples validated on at most, in each fold.
         ema_decay: of the average of the weights.
