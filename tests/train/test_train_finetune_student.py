@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from anycalo.models.consistency import Consistency, DistillConfig
 from anycalo.models.flow import FlowConfig
 from anycalo.models.pointwise import PointwiseConfig
 from anycalo.train import FinetuneConfig, Finetuned, finetune
+from anycalo.train.finetune import Compare
+from anycalo.train.finetune_report import Comparison
 from toyshowers import toy_showers
 
 
@@ -38,10 +41,10 @@ def distilled(detector: Detector, method: str = "trajectory") -> CaloClouds:
     return model.eval()
 
 
-def tuned(model: CaloClouds, method: str = "full", **changes: object) -> Finetuned:
+def tuned(model: CaloClouds, method: str = "full", compare: Compare | None = None, **changes: object) -> Finetuned:
     quick = {"steps": 20, "validate_every": 5, "batch_points": 256, "batch_showers": 24, "validation_points": 400, "few": 0}
     config = FinetuneConfig(**{"method": Method.parse(method), "learning_rate": 1e-2, **quick, **changes})  # type: ignore[arg-type]
-    return finetune(model, toy_showers(model.domain.detector, 40, 5), config)
+    return finetune(model, toy_showers(model.domain.detector, 40, 5), config, compare=compare)
 
 
 def miss(model: CaloClouds, student: Consistency) -> float:
@@ -64,6 +67,21 @@ def test_the_student_follows_a_changed_teacher(small_detector: Detector) -> None
     # The old student beside the new teacher is the must-fail twin.
     now, before = miss(found.model, found.model.consistency), miss(found.model, base.consistency)
     assert now < 0.8 * before
+
+
+def test_a_teacher_is_looked_at_through_its_student(small_detector: Detector) -> None:
+    """Showers do not show what the denoiser has learnt before the student is distilled anew: it is not taken back for that."""
+    same, nearer = (Comparison(before=2.0, after=2.0 + change, change=change, error=0.1) for change in (0.0, -0.5))
+    for last, stays in ((nearer, True), (same, False)):
+        answers = [same, same, last]
+        stages = tuned(
+            distilled(small_detector), steps=60, sigmas=-math.inf, compare=lambda _, left=answers: left.pop(0)
+        ).stages
+        assert {name: report.taken_back for name, report in stages.items()} == {
+            "flow": True,
+            "denoiser": False,
+            "distill": not stays,
+        }
 
 
 def test_the_student_of_an_unchanged_teacher_stays(small_detector: Detector) -> None:
