@@ -9,8 +9,9 @@ Each stage of a model is adapted on its own, and keeps the base's weights unless
    accepted where the mean gain exceeds `sigmas` times its standard error over the showers.
 5. An accepted stage is trained anew on all showers, for as many steps.
 6. Where the caller gives a `Compare`, showers generated with the change are compared with the given ones, since a likelihood
-   may rise while distances grow. Where they are not nearer than the base's by more than `distance_sigmas` standard errors, and
-   nearer than with the changes before this one, the change is taken back, before the next stage begins.
+   may rise while distances grow. Unless they are nearer than the base's by more than `distance_sigmas` standard errors, and
+   than with the changes before this one, the change is taken back, before the next stage begins. A stage that a student
+   imitates is not asked: only through the student does generation show it.
 
 A student that imitates another stage is left where that one was, and else learns anew, on one fold. Scales, which need many
 showers, and stages not `tuned` stay the base's.
