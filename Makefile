@@ -88,16 +88,19 @@ data/zoo-fields: | $(INSTALLED)
 data/zoo-many: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-many -n 15000 --out $@
 
+data/zoo-sheets: | $(INSTALLED)
+	$(BIN)/anycalo simulate --zoo zoo-sheets -n 7500 --out $@
+
 data/zoo-unseen: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-unseen -n 1440 --out $@
 
-shipped: data/ild-photons-train.h5 data/zoo data/zoo-gaps data/zoo-fields data/zoo-many
+shipped: data/ild-photons-train.h5 data/zoo data/zoo-gaps data/zoo-fields data/zoo-many data/zoo-sheets
 	$(PHOTONS) -n 500 --seed 303 --compact --out $(REFERENCE) --overwrite
 	$(BIN)/anycalo train caloclouds --data data/ild-photons-train.h5 --out runs/caloclouds-ild --threads 1
 	mkdir -p $(SHIPPED)
 	cp runs/caloclouds-ild/model.json runs/caloclouds-ild/model.safetensors $(SHIPPED)
 	$(BIN)/anycalo train anycalo --data data/zoo --data data/zoo-gaps --data data/zoo-fields --data data/zoo-many \
-		--out runs/anycalo-base --threads 1
+		--data data/zoo-sheets --out runs/anycalo-base --threads 1
 	mkdir -p $(SHIPPED_BASE)
 	cp runs/anycalo-base/model.json runs/anycalo-base/model.safetensors $(SHIPPED_BASE)
 

@@ -20,10 +20,11 @@ from scipy.spatial import cKDTree
 
 from anycalo.evaluate import evaluate
 from anycalo.models import Domain
-from anycalo.models.anycalo import AnyCalo, AnyCaloConfig, layer_mip_mev
+from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, _lateral, _points
 from anycalo.models.model import axis_slopes
 from anycalo.models.point_features import impose_energy
+from anycalo.models.universal import layer_mip_mev
 from anycalo.showers import Showers
 
 DONORS = 24

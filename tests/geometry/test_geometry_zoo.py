@@ -76,6 +76,10 @@ def test_no_held_out_detector_is_drawn_for_training() -> None:
         ("name =", "name", "not valid TOML"),
         ("seed =", "no_field_probability = 1.5\nseed =", "no_field_probability is 1.5; expected from 0 to 1"),
         ("seed =", "alternating_probability = -1\nseed =", "alternating_probability is -1; expected from 0 to 1"),
+        ("seed =", "sheets = [0, 2]\nseed =", r"sheets is \[0, 2\]; expected \[fewest, most\], whole numbers with 1"),
+        ("seed =", "sheets = [1, 2.5]\nseed =", r"sheets is \[1, 2.5\]; expected"),
+        ("seed =", "sheets = [3, 2]\nseed =", r"sheets is \[3, 2\]; expected"),
+        ("seed =", "sheets = 2\nseed =", "sheets is 2; expected"),
         ("[beam]", "[front]\nprobability = 'often'\n[beam]", "front.probability is 'often'; expected from 0 to 1"),
         ("[beam]", "[front]\nG4_AIR = 1.0\n[beam]", "front.probability is None"),
         ("[beam]", "[front]\nprobability = 0.5\nG4_ARI = 1.0\n[beam]", "G4_ARI"),
@@ -162,6 +166,25 @@ def test_many_detectors_with_few_showers_each() -> None:
     assert not others & {detector.sections for detector in detectors}
     # Those to choose on are drawn from the same ranges.
     assert Zoo.load("zoo-unseen").stacks == zoo.stacks
+
+
+def test_several_sheets_on_either_side() -> None:
+    zoo = Zoo.load("zoo-sheets")
+    detectors = [zoo.detector(k) for k in range(120)]
+    sides = []
+    for detector in detectors:
+        assert 12 <= derived.depth_x0(detector) <= 30
+        assert Detector.from_toml(detector.to_toml()) == detector
+        sensitive = [slab.sensitive for slab in detector.layers[0].stack]
+        assert sensitive.count(True) == 1
+        at = sensitive.index(True)
+        sides += [at - 1, len(sensitive) - at - 1]
+    # Of 240 sides a fifth has none; each number from 1 to 5 is as likely as the others. Within five standard deviations.
+    for number, probability in ((0, 0.2), *((n, 0.16) for n in (1, 2, 3, 4, 5))):
+        assert abs(sides.count(number) - 240 * probability) < 5 * (240 * probability * (1 - probability)) ** 0.5
+    assert max(sides) == 5
+    others = {Zoo.load(name).detector(k).sections for name in ("zoo-many", "zoo-unseen") for k in range(120)}
+    assert not others & {detector.sections for detector in detectors}
 
 
 def test_what_is_not_asked_for_is_not_drawn(tmp_path: Path) -> None:

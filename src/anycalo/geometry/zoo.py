@@ -75,6 +75,7 @@ class Stacks:
     fronts: Mapping[str, float] = field(default_factory=dict)
     alternating_probability: float = 0.0
     no_field_probability: float = 0.0
+    sheets: tuple[int, int] = (1, 1)
 
     def draw(self, name: str, rng: np.random.Generator) -> Detector:
         """One detector; draws again until depth and number of layers are both in range."""
@@ -91,6 +92,11 @@ class Stacks:
             chosen = str(rng.choice(list(materials)))
             return Slab(material=chosen, thickness_mm=round(float(materials[chosen] * (1 - rng.random())) + 1e-4, 4))
 
+        def several(materials: Mapping[str, float]) -> list[Slab]:
+            # Their number is drawn only where there is a choice, so that recipes without one draw what they always drew.
+            fewest, most = self.sheets
+            return [sheet(materials) for _ in range(int(rng.integers(fewest, most + 1)) if most > fewest else fewest)]
+
         def log_uniform(limits: Range) -> float:
             return float(limits[0] * (limits[1] / limits[0]) ** rng.random())
 
@@ -99,10 +105,10 @@ class Stacks:
         absorber_mm = log_uniform(self.absorber_x0) * material({}, absorber).x0_mm
         slabs = [Slab(material=sensor, thickness_mm=round(log_uniform(self.sensors[sensor]), 4), sensitive=True)]
         if rng.random() < self.passive_probability:
-            slabs.append(sheet(self.passives))
+            slabs += several(self.passives)
         # Drawn only where asked for, so that recipes without these draw what they always drew.
         if self.front_probability and rng.random() < self.front_probability:
-            slabs.insert(0, sheet(self.fronts))
+            slabs = several(self.fronts) + slabs
         alternating = bool(self.alternating_probability) and len(slabs) > 1 and rng.random() < self.alternating_probability
         factor = float(rng.uniform(*self.coarser_factor)) if rng.random() < self.coarser_probability else 1.0
         change = rng.uniform(0.2, 0.8)
@@ -233,7 +239,7 @@ def _zoo(table: dict[str, Any]) -> Zoo:
         _only(table, "zoo", [*common, "held_out"])
         return Zoo(**values, held_out=tuple(_held_out(entry) for entry in table["held_out"]))
     required = ["depth_x0", "n_layers", "field_tesla", "pitch_mm", "size_mm", "absorber", "sensor", "passive"]
-    _only(table, "zoo", [*common, *required], optional=["front", "alternating_probability", "no_field_probability"])
+    _only(table, "zoo", [*common, *required], optional=["front", "sheets", "alternating_probability", "no_field_probability"])
     return Zoo(**values, stacks=_stacks(table))
 
 
@@ -263,6 +269,9 @@ def _stacks(table: Mapping[str, Any]) -> Stacks:
     for name in (*absorber["materials"], *table["sensor"], *passive, *front):
         material({}, name)
     size = _range(table, "size_mm")
+    sheets = table.get("sheets", [1, 1])
+    if not isinstance(sheets, list) or [type(n) for n in sheets] != [int, int] or not 1 <= sheets[0] <= sheets[1]:
+        raise DetectorError(f"sheets is {sheets!r}; expected [fewest, most], whole numbers with 1 <= fewest <= most")
     return Stacks(
         depth_x0=_range(table, "depth_x0"),
         n_layers=_range(table, "n_layers", lowest=1),
@@ -280,4 +289,5 @@ def _stacks(table: Mapping[str, Any]) -> Stacks:
         fronts={name: float(value) for name, value in front.items()},
         alternating_probability=float(chances["alternating_probability"]),
         no_field_probability=float(chances["no_field_probability"]),
+        sheets=(sheets[0], sheets[1]),
     )
