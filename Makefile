@@ -166,16 +166,16 @@ one-step: data/ild-photons-3000.h5 data/ild-photons-test.h5 data/zoo data/zoo-ga
 # again, but for the point-cloud models; BASE is another of them.
 BASE = anycalo-base
 GAAM = runs/gaam
-POINTS = --detector atlas-like --energy 65GeV -n 400 --seed 1 --threads 1 --overwrite --out
+POINTS = --detector atlas-like --energy 65GeV -n 600 --seed 1 --threads 1 --overwrite --out
 
-data/atlas-65gev-240.h5: | $(INSTALLED)
-	$(BIN)/anycalo simulate atlas-like --energy 65GeV -n 240 --seed 6501 --merge 0.5mm --cut 0.7mm --out $@
+data/atlas-65gev.h5: | $(INSTALLED)
+	$(BIN)/anycalo simulate atlas-like --energy 65GeV -n 3000 --seed 6501 --merge 0.5mm --cut 0.7mm --out $@
 
-gaam: data/atlas-65gev-240.h5
+gaam: data/atlas-65gev.h5
 	$(BIN)/python benchmarks/gaam.py $< --out $(GAAM) --only-divide
 	rm -rf $(GAAM)/fine-tuned
-	$(BIN)/anycalo finetune $(BASE) --data $(GAAM)/training.h5 --method full --steps 800 --learning-rate 1e-3 --out $(GAAM)/fine-tuned --threads 1
+	$(BIN)/anycalo finetune $(BASE) --data $(GAAM)/training.h5 --method full --steps 2000 --learning-rate 1e-3 --out $(GAAM)/fine-tuned --threads 1
 	$(BIN)/anycalo generate $(BASE) $(POINTS) $(GAAM)/base.h5
 	$(BIN)/anycalo generate $(GAAM)/fine-tuned $(POINTS) $(GAAM)/fine-tuned.h5
-	$(BIN)/python benchmarks/gaam.py $< --out $(GAAM) --steps 0.3 --n 200 \
+	$(BIN)/python benchmarks/gaam.py $< --out $(GAAM) --n 600 \
 		--with base=$(GAAM)/base.h5 --with fine-tuned=$(GAAM)/fine-tuned.h5

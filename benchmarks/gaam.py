@@ -1,6 +1,6 @@
 """The experiment of arXiv 2305.11531: does a cell-wise model that is told the sizes of cells make sizes it never saw?
 
-    anycalo simulate atlas-like --energy 65GeV -n 800 --seed 6501 --merge 0.5mm --cut 0.7mm --out data/atlas-65gev.h5
+    anycalo simulate atlas-like --energy 65GeV -n 3000 --seed 6501 --merge 0.5mm --cut 0.7mm --out data/atlas-65gev.h5
     python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam
 
 Divides Geant4 showers of `atlas-like` into training, validation and test showers (70/10/20), trains the geometry-aware
@@ -11,7 +11,7 @@ are trained on is written first, so that they see the same showers and no others
 
     python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --only-divide
     anycalo train caloclouds --data runs/gaam/training.h5 --out runs/gaam/caloclouds
-    anycalo generate runs/gaam/caloclouds --energy 65GeV -n 400 --out runs/gaam/caloclouds.h5
+    anycalo generate runs/gaam/caloclouds --energy 65GeV -n 600 --out runs/gaam/caloclouds.h5
     python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --with caloclouds=runs/gaam/caloclouds.h5
 
 `make gaam` does all of it, with three point-cloud models. Tables go to standard output and OUT/tables.md, every number to
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("file", help="Geant4 showers in atlas-like; or 'speed', to time the recipe's network and nothing else")
     parser.add_argument("--out", type=Path, default=Path("runs/gaam"))
     parser.add_argument("--steps", type=float, default=1.0, help="factor on the steps of the recipe")
-    parser.add_argument("--n", type=int, default=400, help="showers to generate in each segmentation")
+    parser.add_argument("--n", type=int, default=600, help="showers to generate in each segmentation")
     parser.add_argument("--only-divide", action="store_true", help="write OUT/training.h5 and stop")
     parser.add_argument("--with", dest="files", action="append", default=[], metavar="NAME=FILE")
     arguments = parser.parse_args()
