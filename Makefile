@@ -89,7 +89,7 @@ data/zoo-many: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-many -n 15000 --out $@
 
 data/zoo-sheets: | $(INSTALLED)
-	$(BIN)/anycalo simulate --zoo zoo-sheets -n 7500 --out $@
+	$(BIN)/anycalo simulate --zoo zoo-sheets -n 5400 --out $@
 
 data/zoo-unseen: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-unseen -n 1440 --out $@

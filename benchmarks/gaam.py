@@ -41,7 +41,8 @@ from anycalo.generate import generate
 from anycalo.geometry import Detector, Edges
 from anycalo.models import Domain, Model, Noise
 from anycalo.models.gaam import Gaam
-from anycalo.models.segmentation import segment
+from anycalo.models.segmentation import layer_cells, segment
+from anycalo.models.spiral import spiral_path
 from anycalo.readout import read_out
 from anycalo.showers import Incident, Showers
 from anycalo.train import Recipe, train
@@ -217,7 +218,19 @@ def draw(path: Path, truth: Showers, samples: Mapping[str, Mapping[str, Showers]
     plt.close(figure)
 
 
-def page(results: Sequence[tuple[str, SegmentationResult]], names: Sequence[str], counts: str) -> str:
+def along_spiral(truth: Showers, samples: Mapping[str, Showers], grid: str = "24x24", cells: int = 10) -> str:
+    """Markdown: mean energy of the first cells of the spiral through the middle layer, and of all others together."""
+    detector = segment(Detector.load("atlas-like"), ("48x24", grid, "24x24"))
+    paths = [spiral_path(layer.readout, detector.size_mm, window=2) for layer in detector.layers]
+    places = [f"{x:.0f}, {y:.0f}" for x, y in zip(paths[1].x[:cells], paths[1].y[:cells], strict=True)]
+    rows = [f"| centre of the cell in {grid}, x and y [mm] | {' | '.join(places)} | others |", "|---|" + "---|" * (cells + 1)]
+    for name, showers in {"Geant4": truth, **samples}.items():
+        mean = layer_cells(showers.seen_by(detector), paths)[1].mean(axis=0)
+        rows.append(f"| {name} | {' | '.join(f'{e:,.0f}' for e in (*mean[:cells], mean[cells:].sum()))} |")
+    return "\n".join(rows)
+
+
+def page(results: Sequence[tuple[str, SegmentationResult]], names: Sequence[str], counts: str, spiral: str) -> str:
     """All tables, as Markdown."""
     places = ("mean_eta", "mean_phi", "width_eta", "width_phi")
     tables = [
@@ -233,6 +246,10 @@ Mean distance in floors (1 for a perfect model), and the mean distance of the aw
 {summary(results, names)}
 
 {unseen(results, names)}
+
+## Mean energy of cells in MeV
+
+{spiral}
 
 ## Every distance
 
@@ -290,13 +307,14 @@ def main() -> None:
         f"{data['showers']} Geant4 showers of 65 GeV to train with, {data['validation_showers']} to choose the weights,"
         f" {len(truth)} to compare with; {arguments.n} generated in each segmentation."
     )
-    (out / "tables.md").write_text(page(results, [*models, *files], counts))
-    print("\n" + page(results, [*models, *files], counts))
-    clock(models["aware"])
     made = {
         name: {grid: generated(model, name, ("48x24", grid, "24x24"), incident, out) for grid in SHOWN}
         for name, model in models.items()
     } | {name: dict.fromkeys(SHOWN, showers) for name, showers in files.items()}
+    tables = page(results, [*models, *files], counts, along_spiral(truth, {name: of[SHOWN[0]] for name, of in made.items()}))
+    (out / "tables.md").write_text(tables)
+    print("\n" + tables)
+    clock(models["aware"])
     draw(out / "images.png", truth, made, SHOWN)
     chart(out / "floors.svg", results, [*models, *files])
 

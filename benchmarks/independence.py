@@ -96,7 +96,8 @@ def main() -> None:
     model = AnyCalo(AnyCaloConfig(**changes), Domain.of([truth]))  # type: ignore[arg-type]
     fast = exchanged(model, truth, seed=1)
     found = evaluate(truth, fast, n_bootstrap=100)
-    print(f"{truth.detector.name}: {truth.n_points:,} deposits, {fast.n_points:,} points, AUC {found.metrics['auc'].value:.3f}")
+    auc = f"AUC {found.metrics['auc'].value:.3f}" if "auc" in found.metrics else "too few showers for a classifier"
+    print(f"{truth.detector.name}: {truth.n_points:,} deposits, {fast.n_points:,} points, {auc}")
     for name, observable in found.observables.items():
         print(f"  {name}: {observable.w1_ratio:.2f} floors")
 
