@@ -24,6 +24,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,11 @@ class _Run:
             self._count((index + 1) * self.total // len(self.names) - self.done)
         return reports
 
+    @cached_property
+    def _everything(self) -> list[Stage]:
+        """The stages with all showers; they take long to prepare where there are many."""
+        return self.model.stages([self.showers], [self.showers[:1]], seed=self.config.seed, fit=False)
+
     def _left(self, stages: list[Stage], held_out: int, index: int) -> StageReport:
         loss, size = float(self._validate(stages[index], held_out).mean()), parameter_count(stages[index].module)
         return StageReport(trained=0, total=size, accepted=False, steps=0, base_loss=loss, loss=loss, gain_error=0.0)
@@ -244,8 +250,7 @@ class _Run:
             if not anew:
                 self._undo(adaptation, before)
         elif anew:
-            everything = self.model.stages([self.showers], [self.showers[:1]], seed=config.seed, fit=False)[index]
-            _, adaptation = self._train(everything, index, 0, steps, [])
+            _, adaptation = self._train(self._everything[index], index, 0, steps, [])
         else:
             with torch.no_grad():
                 for parameter, value in zip(adaptation.parameters, kept[best - 1], strict=True):
