@@ -75,6 +75,7 @@ def test_what_is_taken_back_is_said(
         (["--method", "lora", "--rank", "0"], "rank is 0"),
         (["-n", "500"], "500 showers asked for; there are 200"),
         (["--steps", "0"], "steps is 0; expected at least 1"),
+        (["--patience", "0"], "patience is 0; expected at least 1"),
     ],
 )
 def test_requests_that_make_no_sense(

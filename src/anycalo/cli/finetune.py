@@ -37,6 +37,7 @@ def finetune(
     last: int = Method.last,
     learning_rate: float | None = None,
     steps: int = FinetuneConfig.steps,
+    patience: int = FinetuneConfig.patience,
     seed: int = FinetuneConfig.seed,
     threads: int | None = None,
     terminal: Annotated[Terminal, Parameter(parse=False)],
@@ -59,6 +60,7 @@ def finetune(
         last: How many layers the method top trains.
         learning_rate: Of AdamW; the method's own by default.
         steps: At most, for each part of the model.
+        patience: Validations, of which there is one every 20 steps, without a lower loss, after which a part stops.
         seed: Of what is held out, batches and noise.
         threads: Threads of the processor; PyTorch's choice by default.
     """
@@ -66,7 +68,7 @@ def finetune(
         raise CommandError(f"{out} exists already; choose another name or remove it")
     check_output(out / "model.json", overwrite=False)
     asked = Method(name=method, rank=rank, alpha=2.0 * rank if alpha is None else alpha, last=last)
-    config = FinetuneConfig(method=asked, learning_rate=learning_rate or 0.0, steps=steps, seed=seed)
+    config = FinetuneConfig(method=asked, learning_rate=learning_rate or 0.0, steps=steps, patience=patience, seed=seed)
     batches = read_showers(data)
     if len(batches) > 1:
         names = ", ".join(batch.detector.name for batch in batches)
