@@ -174,7 +174,7 @@ data/atlas-65gev.h5: | $(INSTALLED)
 gaam: data/atlas-65gev.h5
 	$(BIN)/python benchmarks/gaam.py $< --out $(GAAM) --only-divide
 	rm -rf $(GAAM)/fine-tuned
-	$(BIN)/anycalo finetune $(BASE) --data $(GAAM)/training.h5 --method full --steps 2000 --patience 15 --learning-rate 1e-3 --out $(GAAM)/fine-tuned --threads 1
+	$(BIN)/anycalo finetune $(BASE) --data $(GAAM)/training.h5 --method full --steps 2000 --learning-rate 1e-3 --out $(GAAM)/fine-tuned --threads 1
 	$(BIN)/anycalo generate $(BASE) $(POINTS) $(GAAM)/base.h5
 	$(BIN)/anycalo generate $(GAAM)/fine-tuned $(POINTS) $(GAAM)/fine-tuned.h5
 	$(BIN)/python benchmarks/gaam.py $< --out $(GAAM) --n 600 \
