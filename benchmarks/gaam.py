@@ -14,7 +14,7 @@ are trained on is written first, so that they see the same showers and no others
     anycalo generate runs/gaam/caloclouds --energy 65GeV -n 600 --out runs/gaam/caloclouds.h5
     python benchmarks/gaam.py data/atlas-65gev.h5 --out runs/gaam --with caloclouds=runs/gaam/caloclouds.h5
 
-`make gaam` does all of it, with three point-cloud models. Tables go to standard output and OUT/tables.md, every number to
+`make gaam` does all of it, with two point-cloud models. Tables go to standard output and OUT/tables.md, every number to
 OUT/results.json, images to OUT/images.png, the distances in floors to OUT/floors.svg.
 """
 
@@ -54,8 +54,15 @@ INNER = ("48x4", "48x12", "48x24", "48x48", "192x4", "192x12", "192x24", "192x48
 MIDDLE = ("12x12", "48x24", "48x48", "24+12x48")
 SHOWN = ("24x24", "96x24", "6+3x12")
 UNSEEN = {"24x24": "interpolation", "24x12": "interpolation"} | dict.fromkeys(("96x24", "6x6", "6+3x12"), "extrapolation")
+
+
+def around(middle: str) -> tuple[str, str, str]:
+    """Grids of the three layers where only the cells of the middle one matter."""
+    return ("48x24", middle, "24x24")
+
+
 SEGMENTATIONS = [("trained", (INNER[k], MIDDLE[k % 4], "24x24")) for k in range(8)] + [
-    (role, ("48x24", grid, "24x24")) for grid, role in UNSEEN.items()
+    (role, around(grid)) for grid, role in UNSEEN.items()
 ]
 
 
@@ -198,7 +205,7 @@ def draw(path: Path, truth: Showers, samples: Mapping[str, Mapping[str, Showers]
     names = ["Geant4", *samples]
     figure, axes = plt.subplots(len(grids) * 2, len(names), figsize=(1.6 * len(names), 3.5 * len(grids)), squeeze=False)
     for g, grid in enumerate(grids):
-        detector = segment(Detector.load("atlas-like"), ("48x24", grid, "24x24"))
+        detector = segment(Detector.load("atlas-like"), around(grid))
         edges = detector.layers[1].readout
         if not isinstance(edges, Edges):
             raise TypeError("the grids of `segment` have edges")
@@ -218,9 +225,9 @@ def draw(path: Path, truth: Showers, samples: Mapping[str, Mapping[str, Showers]
     plt.close(figure)
 
 
-def along_spiral(truth: Showers, samples: Mapping[str, Showers], grid: str = "24x24", cells: int = 10) -> str:
+def along_spiral(truth: Showers, samples: Mapping[str, Showers], grid: str, cells: int = 10) -> str:
     """Markdown: mean energy of the first cells of the spiral through the middle layer, and of all others together."""
-    detector = segment(Detector.load("atlas-like"), ("48x24", grid, "24x24"))
+    detector = segment(Detector.load("atlas-like"), around(grid))
     paths = [spiral_path(layer.readout, detector.size_mm, window=2) for layer in detector.layers]
     places = [f"{x:.0f}, {y:.0f}" for x, y in zip(paths[1].x[:cells], paths[1].y[:cells], strict=True)]
     rows = [f"| centre of the cell in {grid}, x and y [mm] | {' | '.join(places)} | others |", "|---|" + "---|" * (cells + 1)]
@@ -308,10 +315,10 @@ def main() -> None:
         f" {len(truth)} to compare with; {arguments.n} generated in each segmentation."
     )
     made = {
-        name: {grid: generated(model, name, ("48x24", grid, "24x24"), incident, out) for grid in SHOWN}
-        for name, model in models.items()
+        name: {grid: generated(model, name, around(grid), incident, out) for grid in SHOWN} for name, model in models.items()
     } | {name: dict.fromkeys(SHOWN, showers) for name, showers in files.items()}
-    tables = page(results, [*models, *files], counts, along_spiral(truth, {name: of[SHOWN[0]] for name, of in made.items()}))
+    spiral = along_spiral(truth, {name: of[SHOWN[0]] for name, of in made.items()}, SHOWN[0])
+    tables = page(results, [*models, *files], counts, spiral)
     (out / "tables.md").write_text(tables)
     print("\n" + tables)
     clock(models["aware"])

@@ -23,6 +23,5 @@ def test_scripts_start(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         runpy.run_path(str(script), run_name="a script that starts")
     finally:
-        for name in set(sys.modules) - before:
-            if name in {path.stem for path in SCRIPTS}:
-                del sys.modules[name]
+        for name in {path.stem for path in SCRIPTS} - before:
+            sys.modules.pop(name, None)  # scripts that this one imports

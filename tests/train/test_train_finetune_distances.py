@@ -42,6 +42,11 @@ def told(base: Model, detector: Detector, *answers: Comparison | None, **changes
     return finetune(base, toy_showers(detector, 40, 5), config(**changes), compare=lambda _: left.pop(0))
 
 
+def verdicts(tuned: Finetuned) -> list[tuple[bool, bool]]:
+    """Whether totals, layers, points and clusters were accepted, and whether they were taken back."""
+    return [(r.accepted, r.taken_back) for r in tuned.stages.values()]
+
+
 @pytest.mark.parametrize("method", ["full", "lora-1"])
 def test_what_is_taken_back_is_the_base_bit_for_bit(aware: Model, small_detector: Detector, method: str) -> None:
     tuned = told(aware, small_detector, WORSE, BETTER, NONE, method=Method.parse(method))
@@ -67,24 +72,14 @@ def test_what_is_taken_back_is_the_base_bit_for_bit(aware: Model, small_detector
 
 def test_without_an_answer_a_change_stays_and_within_noise_it_does_not(aware: Model, small_detector: Detector) -> None:
     tuned = told(aware, small_detector, None, BETTER, BETTER, distance_sigmas=3.0)
-    assert [(r.accepted, r.taken_back) for r in tuned.stages.values()] == [
-        (True, False),
-        (False, True),
-        (False, True),
-        (False, False),
-    ]
+    assert verdicts(tuned) == [(True, False), (False, True), (False, True), (False, False)]
 
 
 def test_a_change_that_loses_what_an_earlier_one_gained_is_taken_back(aware: Model, small_detector: Detector) -> None:
     """All are nearer than the base: the second less than the first alone, the third more."""
     less, more = (dataclasses.replace(BETTER, change=change) for change in (-0.2, -0.4))
     tuned = told(aware, small_detector, BETTER, less, more)
-    assert [(r.accepted, r.taken_back) for r in tuned.stages.values()] == [
-        (True, False),
-        (False, True),
-        (True, False),
-        (False, False),
-    ]
+    assert verdicts(tuned) == [(True, False), (False, True), (True, False), (False, False)]
 
 
 def test_likelihood_rises_and_distances_grow(aware: Model, small_detector: Detector) -> None:
