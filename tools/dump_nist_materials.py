@@ -10,14 +10,15 @@ The package itself reads the JSON file and needs no Geant4.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import geant4_pybind as g4
+from anycalo.simulate.environment import find_data
 
 
-def row(material: Any) -> str:
+def row(g4: Any, material: Any) -> str:
     """One material as one line of JSON; fractions are keyed by atomic number, the density effect is C, x0, x1, a, m, delta0."""
     fractions = {}
     for index, fraction in enumerate(material.GetFractionVector()[: material.GetNumberOfElements()]):
@@ -37,12 +38,15 @@ def row(material: Any) -> str:
 
 def main(path: Path) -> None:
     """Write the table of elements and the table of materials."""
+    os.environ.update(find_data())
+    import geant4_pybind as g4  # it prompts or downloads where its data are not told of before
+
     manager = g4.G4NistManager.Instance()
     elements = []
     for z in range(1, 99):
         element = manager.FindOrBuildElement(z)
         elements.append(f'    "{z}": {json.dumps([str(element.GetName()), float(f"{element.GetA() / (g4.g / g4.mole):.8g}")])}')
-    materials = [row(manager.FindOrBuildMaterial(name)) for name in manager.GetNistMaterialNames()]
+    materials = [row(g4, manager.FindOrBuildMaterial(name)) for name in manager.GetNistMaterialNames()]
     version = str(g4.G4Version).replace("$Name:", "").replace("$", "").split("[")[0].strip()
     source = f"G4NistManager of {version}; data of NIST (physics.nist.gov/PhysRefData) and ICRU reports 37 and 49;"
     source += " density effect of R. M. Sternheimer, M. J. Berger and S. M. Seltzer, At. Data Nucl. Data Tables 30 (1984) 261"
