@@ -21,6 +21,7 @@ from anycalo.models.layer_tokens import OFFSET, Shares, decode_layers, decode_to
 from anycalo.models.model import axis_slopes
 from anycalo.models.point_features import impose_energy
 from anycalo.models.point_flow import _BOUND, PointFlow, _spline
+from anycalo.models.profile import STEEPEST
 from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
@@ -103,6 +104,7 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     n_total, e_total = decode_totals(told, totals)
     depths = totals[:, DEPTHS]
     shares = Shares.of(told, n_total, e_total, depths)
+    assert (shares.steepness <= STEEPEST).all(), "an unphysical draw"
     of_layers = normal[:, OF_TOTALS:].reshape(-1, layers, NOISE)
     nu, raw = walk(model.layers, told, model.totals.scaled(totals), shares, e_total, of_layers)
     n, e = decode_layers(told, nu, raw, n_total, e_total, depths)

@@ -16,7 +16,7 @@ from anycalo.models.point_flow import PointFlowConfig
 from anycalo.models.point_kernels import place
 from anycalo.models.recurrent import RecurrentConfig
 from anycalo.models.told_kernels import describe, tell, tell_of_tensors
-from anycalo.models.totals import TotalsConfig
+from anycalo.models.totals import DEPTHS, TotalsConfig
 from anycalo.models.universal import COORDINATES, Geometry, layer_mip_mev, particle_table
 from anycalo.showers import Beam, Incident
 from anycaloreference import reference_showers
@@ -42,6 +42,8 @@ def untrained(coordinates: str, depth: int, bins: int) -> AnyCalo:
             head.weight.mul_(20)
         for mixture in (model.layers.count_mixture, model.layers.energy_mixture):
             mixture.linear.weight.mul_(4)
+        # Depths that showers can have, for none is to be drawn again.
+        model.totals.std[DEPTHS] *= 0.3
     return model.eval()
 
 

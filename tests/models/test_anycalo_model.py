@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
@@ -18,9 +19,10 @@ from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, Prepared, _lateral, p
 from anycalo.models.layer_tokens import decode_totals
 from anycalo.models.model import axis_slopes
 from anycalo.models.point_flow import PointFlowConfig
+from anycalo.models.profile import STEEPEST, bent, measure
 from anycalo.models.recurrent import RecurrentConfig
+from anycalo.models.totals import DEPTHS, TotalsConfig
 from anycalo.models.totals import NOISE as OF_TOTALS
-from anycalo.models.totals import TotalsConfig
 from anycalo.models.universal import Geometry, layer_mip_mev, particle_table
 from anycalo.showers import Incident, Showers
 from anycalo.train import Recipe
@@ -97,7 +99,8 @@ def test_a_few_steps_lower_every_loss(zoo_showers: list[Showers], coordinates: s
 
 
 def test_energies_and_places_are_what_was_drawn(model: AnyCalo, unseen_detector: Detector) -> None:
-    incident = some(25)
+    incident, model = some(25), copy.deepcopy(model)
+    model.totals.std[DEPTHS] *= 0.3  # depths that showers can have
     showers = model.sample(unseen_detector, incident, Noise(3, range(25)))
     assert showers.detector.n_layers == 13
     assert showers.provenance == {"draws": 25, "draws_rejected": 0}
@@ -117,6 +120,25 @@ def test_energies_and_places_are_what_was_drawn(model: AnyCalo, unseen_detector:
     assert float(torch.corrcoef(both)[0, 1]) > 0.9
     assert float(totals[:, 2:4].std()) > 0.05
     assert pytest.approx(-1.0) == TYPICAL_LOG_WIDTH
+
+
+def test_a_depth_that_no_shower_can_have_is_drawn_again(model: AnyCalo, unseen_detector: Detector) -> None:
+    def made(spread: float) -> Showers:
+        wide = copy.deepcopy(model)
+        wide.totals.std[DEPTHS] *= spread
+        return wide.sample(unseen_detector, some(100), Noise(3, range(100)))
+
+    def steepness(showers: Showers) -> Tensor:
+        geometry, which = Geometry([unseen_detector]), torch.zeros(len(showers), dtype=torch.long)
+        told = model.coordinates.told(geometry, which, particle_table(showers.incident))
+        energy = torch.from_numpy(showers.layer_energy_mev()).float() * told.calibration
+        return bent(told.phi, told.energy_mev, measure(told.phi, energy))[1]
+
+    assert made(0.1).provenance["draws_rejected"] == 0
+    showers = made(3.0)
+    assert showers.provenance["draws_rejected"] > 30
+    # What is kept has whole points in the layers, so its own depth is not quite the one that was drawn.
+    assert float((steepness(showers) > 1.5 * STEEPEST).double().mean()) < 0.05
 
 
 def test_showers_follow_the_axis(model: AnyCalo) -> None:

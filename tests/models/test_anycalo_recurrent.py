@@ -86,7 +86,7 @@ def test_padding_is_inert(model: RecurrentLayers) -> None:
     shares = Shares.of(longer, torch.ones(SHOWERS), torch.ones(SHOWERS), torch.zeros(SHOWERS, 2).double())
     assert not shares.count[:, LAYERS:].any()
     old: Shares = given["shares"]  # type: ignore[assignment]
-    shares = Shares(count=padded(old.count, 0.0), mean_mev=padded(old.mean_mev, 1.0))
+    shares = Shares(count=padded(old.count, 0.0), mean_mev=padded(old.mean_mev, 1.0), steepness=old.steepness)
     tokens = {k: padded(given[k], 7.0) for k in ("nu", "a", "m", "e")}  # type: ignore[arg-type]
     alone = model.negative_log_likelihood(told, **given)  # type: ignore[arg-type]
     among = model.negative_log_likelihood(longer, **{**given, **tokens, "shares": shares})  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from anycalo.models.clusters import draw_scores, probability
 from anycalo.models.layer_tokens import OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
 from anycalo.models.point_features import impose_energy
 from anycalo.models.point_flow import _BOUND, PointFlow, _spline
+from anycalo.models.profile import STEEPEST
 from anycalo.models.recurrent import NOISE, RecurrentLayers
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
@@ -56,6 +57,7 @@ class AnyCaloLayers(nn.Module):
         nu, raw = walk(m.layers, told, m.totals.scaled(drawn), shares, e_total, of_layers)
         n, calibrated = decode_layers(told, nu, raw, n_total, e_total, depths)
         e = calibrated / told.calibration
+        good = good & (shares.steepness <= STEEPEST)
         good = good & (n.sum(1) >= 1) & torch.isfinite(e).all(1) & (e.sum(1) < energy_mev)
         return n, e, drawn, good
 

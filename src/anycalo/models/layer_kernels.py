@@ -32,15 +32,16 @@ from anycalo.models.layer_tokens import OFFSET as _OFFSET
 from anycalo.models.layer_tokens import SHARE_OFFSET as _SHARE_OFFSET
 from anycalo.models.mixture import WIDEST as _WIDEST
 from anycalo.models.profile import FARTHEST as _FARTHEST
+from anycalo.models.profile import HALVINGS, STEPS
+from anycalo.models.profile import NEAR as _NEAR
 from anycalo.models.profile import PRIOR as _PRIOR
 from anycalo.models.profile import STEEPEST as _STEEPEST
-from anycalo.models.profile import STEPS
 from anycalo.models.recurrent import NOISE, PAST
 from anycalo.models.totals import DEPTHS
 
 _f = np.float32
 _FIRST, _SECOND = DEPTHS.start, DEPTHS.start + 1
-PRIOR, STEEPEST, FARTHEST, FLAT = map(_f, (_PRIOR, _STEEPEST, _FARTHEST, 1e-12))
+PRIOR, STEEPEST, FARTHEST, NEAR, FLAT, LOWER, HUGE = map(_f, (_PRIOR, _STEEPEST, _FARTHEST, _NEAR, 1e-12, 0.1, 1e30))
 OFFSET, SHARE_OFFSET, WIDEST = map(_f, (_OFFSET, _SHARE_OFFSET, _WIDEST))
 THREE, FIVE, TINY = map(_f, (3, 5, 1e-12))
 
@@ -252,57 +253,66 @@ def depths(scaled: Array, mean: Array, std: Array) -> tuple[Number, Number]:
 
 
 @compiled
-def bent(phi: Array, energy: Array, first: Number, second: Number) -> Array:
-    """`profile.bent` of one shower: factors (L,) on a profile (L,) for given depths."""
+def bent(phi: Array, energy: Array, first: Number, second: Number) -> tuple[Array, Number]:
+    """`profile.bent` of one shower: factors (L,) on a profile (L,) for given depths, and how far it was bent."""
     layers = energy.shape[0]
     weight, factors = np.empty(layers, np.float32), np.ones(layers, np.float32)
-    one, two, total = ZERO, ZERO, ZERO
-    for k in range(layers):
-        total += energy[k]
+    one, two = ZERO, ZERO
+    dual = bend(phi, energy, one, two, weight)
     for _ in range(STEPS):
-        bend(phi, energy, one, two, weight)
-        norm, mean_1, mean_2, xx, yy, xy = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
+        mean_1, mean_2, xx, yy, xy = ZERO, ZERO, ZERO, ZERO, ZERO
         for k in range(layers):
             w = weight[k]
-            norm += w
             mean_1 += w * phi[k, 0]
             mean_2 += w * phi[k, 1]
             xx += w * phi[k, 0] * phi[k, 0]
             yy += w * phi[k, 1] * phi[k, 1]
             xy += w * phi[k, 0] * phi[k, 1]
-        mean_1, mean_2 = mean_1 / norm, mean_2 / norm
-        xx = xx / norm - mean_1 * mean_1 + PRIOR
-        yy = yy / norm - mean_2 * mean_2 + PRIOR
-        xy = xy / norm - mean_1 * mean_2
+        xx += PRIOR - mean_1 * mean_1
+        yy += PRIOR - mean_2 * mean_2
+        xy -= mean_1 * mean_2
         slope_1, slope_2 = first - mean_1 - PRIOR * one, second - mean_2 - PRIOR * two
         determinant = max(xx * yy - xy * xy, FLAT)
         step_1 = (yy * slope_1 - xy * slope_2) / determinant
         step_2 = (xx * slope_2 - xy * slope_1) / determinant
-        damping = ONE + np.sqrt(max(slope_1 * step_1 + slope_2 * step_2, ZERO))
-        one = min(max(one + step_1 / damping, -STEEPEST), STEEPEST)
-        two = min(max(two + step_2 / damping, -STEEPEST), STEEPEST)
-    largest = bend(phi, energy, one, two, weight)
-    norm = ZERO
-    for k in range(layers):
-        norm += weight[k]
-    change = log(max(total, TINY)) - log(max(norm, TINY)) - largest
+        decrement = slope_1 * step_1 + slope_2 * step_2
+        if decrement < NEAR:
+            one, two = one + step_1, two + step_2
+            break
+        length = ONE
+        for halving in range(HALVINGS + 1):
+            a, b = one + length * step_1, two + length * step_2
+            tried = bend(phi, energy, a, b, weight) - a * first - b * second + HALF * PRIOR * (a * a + b * b)
+            if tried < dual - LOWER * length * decrement or halving == HALVINGS:
+                break
+            length *= HALF
+        one, two, dual = a, b, tried
+    whole = max(energy.sum(), TINY)
+    change = log(whole) - bend(phi, energy, one, two, weight)
+    mean, square = ZERO, ZERO
     for k in range(layers):
         if energy[k] > 0:
-            by = one * phi[k, 0] + two * phi[k, 1] + change
-            factors[k] = exp(min(max(by, -FARTHEST), FARTHEST))
-    return factors
+            by = one * phi[k, 0] + two * phi[k, 1]
+            mean += energy[k] / whole * by
+            square += energy[k] / whole * by * by
+            factors[k] = exp(min(max(by + change, -FARTHEST), FARTHEST))
+    return factors, np.sqrt(max(square - mean * mean, ZERO))
 
 
 @compiled
 def bend(phi: Array, energy: Array, one: Number, two: Number, weight: Array) -> Number:
-    """Put the bent profile into `weight`, over e to the number returned, so that none of it is beyond the range of numbers."""
-    largest = -FARTHEST * FARTHEST
+    """Put the shares of the bent profile into `weight`; the logarithm of its sum."""
+    largest, total = -HUGE, ZERO
     for k in range(energy.shape[0]):
         if energy[k] > 0:
             largest = max(largest, one * phi[k, 0] + two * phi[k, 1])
     for k in range(energy.shape[0]):
         weight[k] = energy[k] * exp(one * phi[k, 0] + two * phi[k, 1] - largest) if energy[k] > 0 else ZERO
-    return largest
+        total += weight[k]
+    total = max(total, TINY)
+    for k in range(energy.shape[0]):
+        weight[k] /= total
+    return log(total) + largest
 
 
 @compiled
@@ -311,7 +321,7 @@ def whole_layers(
 ) -> tuple[Array, Array]:
     """`layer_tokens.decode_layers` of one shower, of which `nu` and `e` are changed."""
     _, share = whole_shares(nu, e, n_total)
-    factors = bent(phi, share, first, second)
+    factors, _ = bent(phi, share, first, second)
     for k in range(nu.shape[0]):
         nu[k] *= factors[k]
         e[k] *= factors[k]
@@ -353,7 +363,9 @@ def draw_layers(told: Told, energy_mev: Number, normal: Array, totals: Totals, n
     if not (finite(scaled) and e_total < 10 * energy_mev and HALF <= n_total < _f(1e7)):
         return False, scaled, n, e
     first, second = depths(scaled, totals.mean, totals.std)
-    factors = bent(told.phi, told.energy_mev, first, second)
+    factors, steepness = bent(told.phi, told.energy_mev, first, second)
+    if steepness > STEEPEST:
+        return False, scaled, n, e
     of_points, of_energy = (told.points * factors).sum(), (told.energy_mev * factors).sum()
     count, mean, expected = np.empty(layers, np.float32), np.empty(layers, np.float32), np.empty((layers, 2), np.float32)
     of_mean = e_total / n_total * of_points / of_energy

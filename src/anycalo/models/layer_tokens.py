@@ -30,26 +30,28 @@ NOISE_OF_SHOWER = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """What a shower's totals make one expect of its layers, all (B, L).
+    """What a shower's totals make one expect of its layers.
 
     Args:
-        count: expected points.
-        mean_mev: expected energy of a point.
+        count: expected points, (B, L).
+        mean_mev: expected energy of a point, (B, L).
+        steepness: how far the expected profile had to be bent, (B,); a shower beyond `profile.STEEPEST` is not physical.
     """
 
     count: Tensor
     mean_mev: Tensor
+    steepness: Tensor
 
     @staticmethod
     def of(told: Told, n_total: Tensor, e_total: Tensor, depths: Tensor) -> Shares:
         """From totals (B,) of points and of energy [MeV], and the depths D (B, 2) of `profile`."""
-        factors = bent(told.phi, told.energy_mev, depths)
+        factors, steepness = bent(told.phi, told.energy_mev, depths)
         points, energy = told.points * factors, told.energy_mev * factors
         total_points, total_energy = points.sum(1, keepdim=True), energy.sum(1, keepdim=True)
         count = n_total[:, None] * points / total_points
         ratio = (energy / points.clamp_min(1e-12)) / (total_energy / total_points)
         mean = torch.where(told.valid, ratio, torch.ones(())) * (e_total / n_total)[:, None]
-        return Shares(count=count, mean_mev=mean)
+        return Shares(count=count, mean_mev=mean, steepness=steepness)
 
 
 def encode_totals(told: Told, n_total: Tensor, e_total: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ def decode_layers(told: Told, nu: Tensor, e: Tensor, n_total: Tensor, e_total: T
     # The sum of N + u is the total and half a point a layer.
     wanted = n_total + told.valid.sum(1) / 2
     _, share = _whole(nu, e, wanted)
-    factors = bent(told.phi, share, depths)
+    factors, _ = bent(told.phi, share, depths)
     n, share = _whole(nu * factors, e * factors, wanted)
     return n, share * (e_total / share.sum(1).clamp_min(1e-12))[:, None]
 

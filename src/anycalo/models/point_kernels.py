@@ -181,7 +181,7 @@ def draw_points(
         energy: for the result [MeV], (P,).
     """
     visible_mev = e / told.calibration
-    factors = bent(told.phi, told.energy_mev, *depths(scaled, net.mean, net.std))
+    factors, _ = bent(told.phi, told.energy_mev, *depths(scaled, net.mean, net.std))
     own, shared = layer_context(told, factors, n, visible_mev), with_totals(told.shower, scaled)
     widen = exp(scaled[4] * net.std[4] + net.mean[4])
     points, features = normal.shape[0], net.of_radius.shape[0]

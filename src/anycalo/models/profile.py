@@ -7,8 +7,9 @@ of two functions of depth t [X0], phi_1 ~ t and phi_2 ~ ln(1 + t), made orthonor
     D_k = sum_l E_l phi_k(t_l) / sum_l E_l
 
 The expected profile bent to given D is the nearest to it in relative entropy, e_l exp(b . phi(t_l)): of a gamma distribution
-nearly another one. It is found by Newton's method on the convex dual, with a weak prior on b, so that a D that no
-shower in this detector can have bends the profile as far as is sensible and no further.
+nearly another one. It is found by Newton's method on the convex dual, with a weak prior on b and steps short enough that each
+comes nearer, so that a D that no shower in this detector can have gives the profile nearest to it. How far the profile is bent,
+|b|, tells such D: of 13,402 Geant4 showers in training detectors one needed more than 8, and none more than 8.4.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from torch import Tensor
 DEPTHS = 2
 """How many numbers describe a profile."""
 PRIOR = 2e-3
-STEPS = 10
-STEEPEST = 8.0
+STEPS = 20
+HALVINGS = 8
+"""How often a step of Newton's method may be halved."""
+NEAR = 1e-4
+"""A whole step is taken where it promises less than this, for the rest is quadratic."""
 FARTHEST = 50.0
 """Of `bent`, and of its compiled twin in `layer_kernels`."""
+STEEPEST = 10.0
+"""A drawn shower that bends its expected profile further is not physical."""
 LEAST_SPREAD = 1e-3
 
 
@@ -53,12 +59,15 @@ def measure(phi: Tensor, energy: Tensor) -> Tensor:
     return torch.einsum("bl,blk->bk", energy / total, phi)
 
 
-def bent(phi: Tensor, energy: Tensor, wanted: Tensor) -> Tensor:
-    """Factors (B, L) that bend the profile `energy` (B, L) to have D = `wanted` (B, 2) and the sum it had.
+def bent(phi: Tensor, energy: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Bend the profile `energy` (B, L) to have D = `wanted` (B, 2), or to the nearest D that it can have, and the sum it had.
 
-    They are 1 where a layer has no energy.
+    Returns:
+        Factors (B, L), 1 where a layer has no energy, and how far the profile was bent: the spread of b . phi over the layers
+        as they were, which is |b| where phi is orthonormal under them, (B,).
     """
     log_energy = torch.where(energy > 0, energy.clamp_min(1e-30).log(), torch.full((), -torch.inf))
+    shorter = 0.5 ** torch.arange(HALVINGS + 1, dtype=energy.dtype, device=energy.device)
     b = torch.zeros_like(wanted)
     for _ in range(STEPS):
         weight = (log_energy + torch.einsum("bk,blk->bl", b, phi)).softmax(1)
@@ -70,10 +79,16 @@ def bent(phi: Tensor, energy: Tensor, wanted: Tensor) -> Tensor:
             torch.stack([yy * gradient[:, 0] - xy * gradient[:, 1], xx * gradient[:, 1] - xy * gradient[:, 0]], dim=1)
             / (xx * yy - xy**2).clamp_min(1e-12)[:, None]
         )
-        # Newton's method, damped while far away.
-        decrement = (gradient * step).sum(1, keepdim=True).clamp_min(0).sqrt()
-        b = (b + step / (1 + decrement)).clamp(-STEEPEST, STEEPEST)
+        # The dual is convex: of the whole step, its half, and so on, the one that comes lowest.
+        tried = b[:, None] + shorter[:, None] * step[:, None]
+        dual = (log_energy[:, None] + torch.einsum("btk,blk->btl", tried, phi)).logsumexp(2)
+        dual = dual - (tried * wanted[:, None]).sum(2) + PRIOR / 2 * (tried**2).sum(2)
+        lowest = torch.where((gradient * step).sum(1) < NEAR, 0, dual.argmin(1))
+        b = tried.gather(1, lowest[:, None, None].expand(-1, 1, DEPTHS))[:, 0]
     bend = torch.einsum("bk,blk->bl", b, phi)
     # The sum stays what it was.
     change = log_energy.logsumexp(1, keepdim=True) - (log_energy + bend).logsumexp(1, keepdim=True)
-    return torch.where(energy > 0, (bend + change).clamp(-FARTHEST, FARTHEST).exp(), torch.ones(()))
+    factors = torch.where(energy > 0, (bend + change).clamp(-FARTHEST, FARTHEST).exp(), torch.ones(()))
+    share = log_energy.softmax(1)
+    spread_of_bend = (share * (bend - (share * bend).sum(1, keepdim=True)) ** 2).sum(1)
+    return factors, spread_of_bend.sqrt()
