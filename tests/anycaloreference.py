@@ -97,9 +97,13 @@ def one_by_one(clusters: Clusters, told: Tensor, counts: Tensor, layers: int, no
 def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, noise: Noise) -> Showers:
     """What `model.sample` makes of the same noise, where no draw is unphysical."""
     which = torch.zeros(len(incident), dtype=torch.long)
-    told = model.coordinates.told(Geometry([detector]), which, particle_table(incident))
     layers = detector.n_layers
     normal = noise.normal(OF_TOTALS + layers * NOISE)
+    level = torch.special.ndtr(normal[:, OF_TOTALS - 1].double()) * len(model.totals.members)
+    turn = torch.where(level % 1 < 0.5, -1.0, 1.0)
+    particle = particle_table(incident)
+    particle[:, 1] *= turn
+    told = model.coordinates.told(Geometry([detector]), which, particle)
     totals = draw_totals(model.totals, told, normal[:, :OF_TOTALS])
     n_total, e_total = decode_totals(told, totals)
     depths = totals[:, DEPTHS]
@@ -122,9 +126,11 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
     xy = model.lateral.scale(xy, totals[:, 4].exp(), shower)
     xy = model.lateral.impose(xy, totals[:, 2:5] + torch.tensor([0.0, 0.0, TYPICAL_LOG_WIDTH]), energy, shower)
-    slope = torch.from_numpy(axis_slopes(incident)).float()[shower]
+    turned = torch.stack([turn, torch.ones_like(turn)], dim=1)[shower]
+    slope = torch.from_numpy(axis_slopes(incident)).float()[shower] * turned
     z = torch.from_numpy(detector.layer_z_mm.copy()).float()[layer]
     xy = model.coordinates.stretch(xy * model.coordinates.scale_mm(detector), slope) + slope * z[:, None]
+    xy = xy * turned
     return Showers(
         detector=detector,
         incident=incident,

@@ -19,7 +19,7 @@ from anycalo.embed.request import ExportRequest
 from anycalo.errors import DomainWarning, ModelError
 from anycalo.generate import generate
 from anycalo.geometry import Detector
-from anycalo.models import Model, Noise, load_model
+from anycalo.models import Model, Noise, load_model, totals
 from anycalo.showers import Incident, Showers
 
 pytestmark = [
@@ -63,6 +63,31 @@ def test_the_halves_are_the_model(model: Model, small_detector: Detector, name: 
     assert len(same) >= 3
     for name_ in ("x_mm", "y_mm", "layer", "energy_mev"):
         np.testing.assert_allclose(getattr(a[same], name_), getattr(b[same], name_), rtol=2e-3, atol=4e-3)
+
+
+def test_a_mirror_image_is_as_likely(model: Model, halves: Halves) -> None:
+    """Half of the numbers that choose a member turn x around; with the other half, a mirrored particle has its mirror image."""
+    generator, size = torch.Generator().manual_seed(4), 30
+    members, last = len(model.totals.members), totals.NOISE - 1  # type: ignore[arg-type]
+    normal = torch.randn(size, halves.layer_normals, generator=generator)
+    level = torch.special.ndtr(normal[:, last]) * members
+    other = normal.clone()
+    other[:, last] = torch.special.ndtri((level.floor() + (level + 0.5) % 1) / members)
+    direction = torch.tensor([[0.3, 0.1, math.sqrt(0.9)]]).expand(size, 3)
+    told = torch.full((size,), 5000.0), direction, torch.zeros(size)
+    mirrored = told[0], direction * torch.tensor([-1.0, 1, 1]), told[2]
+    n, e, extras, good = halves.layers(normal, *told)
+    n_, e_, extras_, good_ = halves.layers(other, *mirrored)
+    assert torch.equal(good, good_)
+    assert torch.equal(n[good], n_[good])
+    torch.testing.assert_close(e[good], e_[good])
+    torch.testing.assert_close(extras[:, -1], -extras_[:, -1])
+    row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
+    scores = torch.randn(len(row), halves.point_normals, generator=generator)
+    x, y, energy = halves.points(scores, row, n, e, extras, *told)
+    x_, y_, energy_ = halves.points(scores, row, n_, e_, extras_, *mirrored)
+    for one, two in ((x, -x_), (y, y_), (energy, energy_)):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
 
 
 def test_padding_takes_no_energy(halves: Halves) -> None:

@@ -104,9 +104,13 @@ def test_energies_and_places_are_what_was_drawn(model: AnyCalo, unseen_detector:
     showers = model.sample(unseen_detector, incident, Noise(3, range(25)))
     assert showers.detector.n_layers == 13
     assert showers.provenance == {"draws": 25, "draws_rejected": 0}
-    told = model.coordinates.told(Geometry([unseen_detector]), torch.zeros(25, dtype=torch.long), particle_table(incident))
+    normal, particle = Noise(3, range(25)).normal(OF_TOTALS), particle_table(incident)
+    turn = torch.where(torch.special.ndtr(normal[:, -1]) * len(model.totals.members) % 1 < 0.5, -1.0, 1.0)
+    particle[:, 1] *= turn
+    told = model.coordinates.told(Geometry([unseen_detector]), torch.zeros(25, dtype=torch.long), particle)
     with torch.no_grad():
-        totals = draw_totals(model.totals, told, Noise(3, range(25)).normal(OF_TOTALS))
+        totals = draw_totals(model.totals, told, normal)
+        totals[:, 2] *= turn
     n_total, e_total = decode_totals(told, totals)
     calibrated = showers.layer_energy_mev() * told.calibration.numpy()
     np.testing.assert_allclose(calibrated.sum(axis=1), e_total, rtol=1e-4)

@@ -28,7 +28,7 @@ from anycalo.models.universal import Geometry, Told
 
 
 class AnyCaloLayers(nn.Module):
-    """The first half; see `halves.Halves.layers`. Extras are the totals.
+    """The first half; see `halves.Halves.layers`. Extras are the totals, and the turn of x that `turn_of` gives.
 
     Args:
         model: of the family.
@@ -46,7 +46,8 @@ class AnyCaloLayers(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See above."""
         m = self.model
-        told = told_of(m, self.geometry, energy_mev, direction, charge)
+        turn = turn_of(m.totals, normal[:, OF_TOTALS - 1])
+        told = told_of(m, self.geometry, energy_mev, turned(direction, turn), charge)
         drawn = draw_totals(m.totals, told, normal[:, :OF_TOTALS])
         n_total, e_total = decode_totals(told, drawn)
         good = torch.isfinite(drawn).all(1) & (e_total < 10 * energy_mev) & (n_total >= 0.5) & (n_total < 1e7)
@@ -59,7 +60,7 @@ class AnyCaloLayers(nn.Module):
         e = calibrated / told.calibration
         good = good & (shares.steepness <= STEEPEST)
         good = good & (n.sum(1) >= 1) & torch.isfinite(e).all(1) & (e.sum(1) < energy_mev)
-        return n, e, drawn, good
+        return n, e, torch.cat([drawn, turn[:, None]], dim=1), good
 
 
 class AnyCaloPoints(nn.Module):
@@ -93,6 +94,8 @@ class AnyCaloPoints(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See above."""
         m, layers = self.model, self.n_layers
+        extras, turn = extras[:, :-1], extras[:, -1]
+        direction = turned(direction, turn)
         told = told_of(m, self.geometry, energy_mev, direction, charge)
         padding = row == n.shape[0] * layers
         shower = torch.where(padding, n.shape[0] - 1, torch.div(row, layers, rounding_mode="floor"))
@@ -112,7 +115,7 @@ class AnyCaloPoints(nn.Module):
         xy = m.lateral.impose(m.lateral.scale(xy, extras[:, 4].exp(), shower), moments, energy, shower)
         slope = (direction[:, :2] / direction[:, 2:])[shower]
         xy = m.coordinates.stretch(xy * self.scale_mm, slope) + slope * self.z_mm[layer][:, None]
-        return xy[:, 0], xy[:, 1], energy
+        return xy[:, 0] * turn[shower], xy[:, 1], energy
 
 
 def told_of(model: AnyCalo, geometry: Geometry, energy_mev: Tensor, direction: Tensor, charge: Tensor) -> Told:
@@ -120,6 +123,17 @@ def told_of(model: AnyCalo, geometry: Geometry, energy_mev: Tensor, direction: T
     log_energy = energy_mev.double().log().float()[:, None]
     particle = torch.cat([log_energy, direction, charge[:, None]], dim=1)
     return model.coordinates.told(geometry, torch.zeros_like(charge, dtype=torch.long), particle)
+
+
+def turn_of(totals: Totals, normal: Tensor) -> Tensor:
+    """Whether x is turned around, -1 or 1, by what the choice of a member left of a standard normal number, (B,)."""
+    level = probability(normal) * len(totals.members)
+    return torch.where(level - level.long().clamp_max(len(totals.members) - 1) < 0.5, -1.0, 1.0)
+
+
+def turned(direction: Tensor, turn: Tensor) -> Tensor:
+    """Directions (B, 3) with x turned around where `turn` (B,) is -1."""
+    return torch.cat([direction[:, :1] * turn[:, None], direction[:, 1:]], dim=1)
 
 
 def draw_totals(totals: Totals, told: Told, normal: Tensor) -> Tensor:

@@ -36,6 +36,9 @@ _ATTEMPTS = 50
 class Engine:
     """Showers from the weights of a model as they are now, one shower after another, so that none depends on its batch.
 
+    The field is along x, and nothing tells a shower from its mirror image in x. Networks learn that from showers turned around
+    at random, and so nearly; generation makes every other shower turned around, so that it holds exactly.
+
     Args:
         model: of the family.
     """
@@ -52,17 +55,19 @@ class Engine:
         """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""
         told = self._told(detector, incident)
         layers = [self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)]
-        counts = np.array([n.sum() for _, n, _, _ in layers])
+        counts = np.array([n.sum() for *_, n, _, _ in layers])
         offsets = np.concatenate([[0], np.cumsum(counts)])
         normal = noise.normal_points(counts, OF_POINT).numpy()
         x, y, energy = np.empty((3, len(normal)), np.float32)
         layer = np.empty(len(normal), np.int16)
         unit, across = np.float32(self._coordinates.scale_mm(detector)), self._coordinates.across_axis
         z_mm = _layer_z_mm(detector)
-        for b, (one, (scaled, n, e, _)) in enumerate(zip(told, layers, strict=True)):
+        for b, (one, (turn, scaled, n, e, _)) in enumerate(zip(told, layers, strict=True)):
             own = slice(offsets[b], offsets[b + 1])
-            draw_points(one, scaled, n, e, normal[own], self._points, x[own], y[own], energy[own])
-            place(n, incident.direction[b], z_mm, unit, across, x[own], y[own], layer[own])
+            draw_points(self._turned(one, turn), scaled, n, e, normal[own], self._points, x[own], y[own], energy[own])
+            direction = incident.direction[b] * np.array([turn, 1, 1], incident.direction.dtype)
+            place(n, direction, z_mm, unit, across, x[own], y[own], layer[own])
+            x[own] *= turn
         rejected = sum(failed for *_, failed in layers)
         return Showers(
             detector=detector,
@@ -82,17 +87,27 @@ class Engine:
             return [tell(described, *particle) for particle in particles]
         return tell_of_tensors(self._coordinates, detector, incident)
 
+    def _turned(self, told: Told, turn: np.float32) -> Told:
+        """As `Coordinates.flip`."""
+        if turn > 0 or told.shower[self._coordinates.slope_in_x] == 0:
+            return told
+        shower = told.shower.copy()
+        shower[self._coordinates.slope_in_x] *= turn
+        return told._replace(shower=shower)
+
     def _layers(
         self, told: Told, energy_mev: np.float32, noise: Noise, b: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Scaled totals, points and energy of the layers of shower b, and how many draws were unphysical."""
+    ) -> tuple[np.float32, np.ndarray, np.ndarray, np.ndarray, int]:
+        """Turn of x, scaled totals, points and energy of the layers of shower b, and how many draws were unphysical."""
         for attempt in range(_ATTEMPTS):
             normal = noise.normal(OF_TOTALS + NOISE * len(told.points), only=np.array([b])).numpy()[0]
-            level = 0.5 * math.erfc(-normal[OF_TOTALS - 1] * math.sqrt(0.5))
-            member = self._totals[min(int(level * len(self._totals)), len(self._totals) - 1)]
-            good, scaled, n, e = draw_layers(told, energy_mev, normal, member, self._walk)
+            # One number chooses the member, and by what is left of it, whether x is turned around.
+            level = 0.5 * math.erfc(-normal[OF_TOTALS - 1] * math.sqrt(0.5)) * len(self._totals)
+            member = min(int(level), len(self._totals) - 1)
+            turn = np.float32(-1 if level - member < 0.5 else 1)
+            good, scaled, n, e = draw_layers(self._turned(told, turn), energy_mev, normal, self._totals[member], self._walk)
             if good:
-                return scaled, n, e, attempt
+                return turn, scaled, n, e, attempt
         raise ModelError(
             f"no physical shower in {_ATTEMPTS} draws for a particle of {energy_mev:.6g} MeV. The model's domain says what"
             " it was trained on: ask for that, or train longer."
