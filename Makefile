@@ -135,6 +135,9 @@ ELECTRONS = $(BIN)/anycalo simulate calochallenge-3 --particle electron --energy
 data/%-train.h5: | $(INSTALLED)
 	$(BIN)/anycalo simulate $* $(ANY) -n 150 --seed 75 --out $@
 
+data/%-train-1000.h5: | $(INSTALLED)
+	$(BIN)/anycalo simulate $* $(ANY) -n 1000 --seed $(if $(filter cu-si,$*),85,86) --out $@
+
 data/calochallenge-3-electrons-train.h5: | $(INSTALLED)
 	$(ELECTRONS) -n 600 --seed 301 --out $@
 
@@ -154,7 +157,9 @@ few-showers: data/ild-photons-train.h5 data/ild-photons-test.h5 data/fe-scint-tr
 		$(BIN)/anycalo evaluate $$truth runs/hundred/$$name.h5 --out runs/hundred/report-$$name || exit 1; \
 	done
 
-transfer: data/calochallenge-3-electrons-train.h5 data/calochallenge-3-electrons-test.h5
+THOUSANDS = $(foreach name,cu-si fe-scint testem3,data/$(name)-train-1000.h5 data/$(name)-test.h5)
+
+transfer: data/calochallenge-3-electrons-train.h5 data/calochallenge-3-electrons-test.h5 $(THOUSANDS)
 	$(BIN)/anycalo study benchmarks/transfer-small.toml --out runs/transfer-caloclouds --threads 1
 	$(BIN)/anycalo study benchmarks/transfer-anycalo.toml --out runs/transfer-anycalo --threads 1
 

@@ -1,17 +1,18 @@
-"""What it costs to draw the points of a layer independently of each other, without any network.
+"""What it costs to join deposits, and then to draw the points of a layer independently of each other, without any network.
 
-    python benchmarks/independence.py showers.h5 -n 250 --set merge_radius_mm=0 --set split_mips=1e9
+    python benchmarks/independence.py showers.h5 -n 250 --joined 0.5
 
-Deposits are joined and divided as for training the family `anycalo`. Then every layer gets points of other showers' layers
-that are alike in depth, number of points, energy of a point, particle energy and angle; energies and the shower's centre
-and width are imposed as in generation. What `evaluate` still finds is the price of independence: no model of this design
-can be closer.
+Deposits are joined, over a share of the usual distance, and divided as for training the family `anycalo`: what `evaluate`
+finds then is the price of joining, and no model of joined points can be closer. Then every layer gets points of other showers'
+layers that are alike in depth, number of points, energy of a point, particle energy and angle; energies and the shower's centre
+and width are imposed as in generation. What that adds is the price of independence, which clusters are there to get back.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, _lateral, _points
 from anycalo.models.model import axis_slopes
 from anycalo.models.point_features import impose_energy
 from anycalo.models.universal import layer_mip_mev
+from anycalo.readout import read_out
 from anycalo.showers import Showers
 
 DONORS = 24
@@ -82,10 +84,11 @@ def exchanged(model: AnyCalo, truth: Showers, seed: int) -> Showers:
 
 
 def main() -> None:
-    """Print ratios and the classifier's AUC."""
+    """Print ratios and the classifier's AUC, of joined and of exchanged points."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("showers", type=Path)
     parser.add_argument("-n", type=int, default=250)
+    parser.add_argument("--joined", type=float, default=1.0, help="of the distance over which deposits are joined in training")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="of AnyCaloConfig")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -93,13 +96,18 @@ def main() -> None:
     changes = {name: float(value) for name, value in (entry.split("=", 1) for entry in arguments.set)}
     truth = Showers.open(arguments.showers, 0, arguments.n)
     truth = truth[truth.visible_mev() > 0]
-    model = AnyCalo(AnyCaloConfig(**changes), Domain.of([truth]))  # type: ignore[arg-type]
-    fast = exchanged(model, truth, seed=1)
-    found = evaluate(truth, fast, n_bootstrap=100)
-    auc = f"AUC {found.metrics['auc'].value:.3f}" if "auc" in found.metrics else "too few showers for a classifier"
-    print(f"{truth.detector.name}: {truth.n_points:,} deposits, {fast.n_points:,} points, {auc}")
-    for name, observable in found.observables.items():
-        print(f"  {name}: {observable.w1_ratio:.2f} floors")
+    config = AnyCaloConfig(**changes)  # type: ignore[arg-type]
+    distances = {name: arguments.joined * getattr(config, name) for name in ("merge_radius_mm", "merge_radius_slope")}
+    model = AnyCalo(replace(config, **distances), Domain.of([truth]))
+    samples = {"joined": _points(model, truth, 1), "exchanged": exchanged(model, truth, seed=1)}
+    found = {name: evaluate(truth, sample, n_bootstrap=100) for name, sample in samples.items()}
+    cells = {name: len(read_out(sample, truth.detector).energy_mev) for name, sample in {"truth": truth, **samples}.items()}
+    print(f"{truth.detector.name}: {truth.n_points:,} deposits, {samples['joined'].n_points:,} points")
+    for name, result in found.items():
+        auc = f"AUC {result.metrics['auc'].value:.3f}" if "auc" in result.metrics else "too few showers for a classifier"
+        print(f"  {name}: {result.summary.ratio_to_floor:.2f} floors, {auc}, cells {cells[name] / cells['truth'] - 1:+.1%}")
+    for name, observable in found["joined"].observables.items():
+        print(f"  {name}: {observable.w1_ratio:.2f} and {found['exchanged'].observables[name].w1_ratio:.2f} floors")
 
 
 if __name__ == "__main__":
