@@ -34,9 +34,8 @@ DONORS = 24
 WEIGHTS = (3.0, 2.0, 0.7, 1.0, 4.0)
 
 
-def exchanged(model: AnyCalo, truth: Showers, seed: int) -> Showers:
-    """The showers with every layer's points drawn from layers like it."""
-    showers = _points(model, truth, seed)
+def exchanged(model: AnyCalo, showers: Showers, seed: int) -> Showers:
+    """Showers of joined points with every layer's points drawn from layers like it."""
     moments, points = _lateral(model, showers)
     layers = showers.detector.n_layers
     place = showers.shower * layers + showers.layer
@@ -99,10 +98,11 @@ def main() -> None:
     config = AnyCaloConfig(**changes)  # type: ignore[arg-type]
     distances = {name: arguments.joined * getattr(config, name) for name in ("merge_radius_mm", "merge_radius_slope")}
     model = AnyCalo(replace(config, **distances), Domain.of([truth]))
-    samples = {"joined": _points(model, truth, 1), "exchanged": exchanged(model, truth, seed=1)}
+    joined = _points(model, truth, 1)
+    samples = {"joined": joined, "exchanged": exchanged(model, joined, seed=1)}
     found = {name: evaluate(truth, sample, n_bootstrap=100) for name, sample in samples.items()}
     cells = {name: len(read_out(sample, truth.detector).energy_mev) for name, sample in {"truth": truth, **samples}.items()}
-    print(f"{truth.detector.name}: {truth.n_points:,} deposits, {samples['joined'].n_points:,} points")
+    print(f"{truth.detector.name}: {truth.n_points:,} deposits, {joined.n_points:,} points")
     for name, result in found.items():
         auc = f"AUC {result.metrics['auc'].value:.3f}" if "auc" in result.metrics else "too few showers for a classifier"
         print(f"  {name}: {result.summary.ratio_to_floor:.2f} floors, {auc}, cells {cells[name] / cells['truth'] - 1:+.1%}")

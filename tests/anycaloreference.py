@@ -93,14 +93,19 @@ def one_by_one(clusters: Clusters, told: Tensor, counts: Tensor, layers: int, no
     return scores
 
 
+def turn_of(model: AnyCalo, normal: Tensor) -> Tensor:
+    """Whether x is turned around, -1 or 1, of showers with these numbers, (B,)."""
+    level = torch.special.ndtr(normal[:, OF_TOTALS - 1].double()) * len(model.totals.members)
+    return torch.where(level % 1 < 0.5, -1.0, 1.0)
+
+
 @torch.no_grad()
 def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, noise: Noise) -> Showers:
     """What `model.sample` makes of the same noise, where no draw is unphysical."""
     which = torch.zeros(len(incident), dtype=torch.long)
     layers = detector.n_layers
     normal = noise.normal(OF_TOTALS + layers * NOISE)
-    level = torch.special.ndtr(normal[:, OF_TOTALS - 1].double()) * len(model.totals.members)
-    turn = torch.where(level % 1 < 0.5, -1.0, 1.0)
+    turn = turn_of(model, normal)
     particle = particle_table(incident)
     particle[:, 1] *= turn
     told = model.coordinates.told(Geometry([detector]), which, particle)

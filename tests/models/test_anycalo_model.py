@@ -26,7 +26,7 @@ from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.universal import Geometry, layer_mip_mev, particle_table
 from anycalo.showers import Incident, Showers
 from anycalo.train import Recipe
-from anycaloreference import draw_totals
+from anycaloreference import draw_totals, turn_of
 from toyshowers import toy_showers
 from toyzoo import stack, toy_zoo
 
@@ -105,7 +105,7 @@ def test_energies_and_places_are_what_was_drawn(model: AnyCalo, unseen_detector:
     assert showers.detector.n_layers == 13
     assert showers.provenance == {"draws": 25, "draws_rejected": 0}
     normal, particle = Noise(3, range(25)).normal(OF_TOTALS), particle_table(incident)
-    turn = torch.where(torch.special.ndtr(normal[:, -1]) * len(model.totals.members) % 1 < 0.5, -1.0, 1.0)
+    turn = turn_of(model, normal)
     particle[:, 1] *= turn
     told = model.coordinates.told(Geometry([unseen_detector]), torch.zeros(25, dtype=torch.long), particle)
     with torch.no_grad():

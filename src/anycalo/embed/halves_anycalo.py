@@ -58,8 +58,7 @@ class AnyCaloLayers(nn.Module):
         nu, raw = walk(m.layers, told, m.totals.scaled(drawn), shares, e_total, of_layers)
         n, calibrated = decode_layers(told, nu, raw, n_total, e_total, depths)
         e = calibrated / told.calibration
-        good = good & (shares.steepness <= STEEPEST)
-        good = good & (n.sum(1) >= 1) & torch.isfinite(e).all(1) & (e.sum(1) < energy_mev)
+        good = good & (shares.steepness <= STEEPEST) & (n.sum(1) >= 1) & torch.isfinite(e).all(1) & (e.sum(1) < energy_mev)
         return n, e, torch.cat([drawn, turn[:, None]], dim=1), good
 
 

@@ -53,8 +53,7 @@ class Engine:
 
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""
-        told = self._told(detector, incident)
-        layers = [self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)]
+        layers = [self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(self._told(detector, incident))]
         counts = np.array([n.sum() for *_, n, _, _ in layers])
         offsets = np.concatenate([[0], np.cumsum(counts)])
         normal = noise.normal_points(counts, OF_POINT).numpy()
@@ -62,9 +61,9 @@ class Engine:
         layer = np.empty(len(normal), np.int16)
         unit, across = np.float32(self._coordinates.scale_mm(detector)), self._coordinates.across_axis
         z_mm = _layer_z_mm(detector)
-        for b, (one, (turn, scaled, n, e, _)) in enumerate(zip(told, layers, strict=True)):
+        for b, (turn, told, scaled, n, e, _) in enumerate(layers):
             own = slice(offsets[b], offsets[b + 1])
-            draw_points(self._turned(one, turn), scaled, n, e, normal[own], self._points, x[own], y[own], energy[own])
+            draw_points(told, scaled, n, e, normal[own], self._points, x[own], y[own], energy[own])
             direction = incident.direction[b] * np.array([turn, 1, 1], incident.direction.dtype)
             place(n, direction, z_mm, unit, across, x[own], y[own], layer[own])
             x[own] *= turn
@@ -97,17 +96,18 @@ class Engine:
 
     def _layers(
         self, told: Told, energy_mev: np.float32, noise: Noise, b: int
-    ) -> tuple[np.float32, np.ndarray, np.ndarray, np.ndarray, int]:
-        """Turn of x, scaled totals, points and energy of the layers of shower b, and how many draws were unphysical."""
+    ) -> tuple[np.float32, Told, np.ndarray, np.ndarray, np.ndarray, int]:
+        """Turn of x, `told` so turned, scaled totals, points and energy of the layers of shower b, and unphysical draws."""
         for attempt in range(_ATTEMPTS):
             normal = noise.normal(OF_TOTALS + NOISE * len(told.points), only=np.array([b])).numpy()[0]
             # One number chooses the member, and by what is left of it, whether x is turned around.
             level = 0.5 * math.erfc(-normal[OF_TOTALS - 1] * math.sqrt(0.5)) * len(self._totals)
             member = min(int(level), len(self._totals) - 1)
             turn = np.float32(-1 if level - member < 0.5 else 1)
-            good, scaled, n, e = draw_layers(self._turned(told, turn), energy_mev, normal, self._totals[member], self._walk)
+            seen = self._turned(told, turn)
+            good, scaled, n, e = draw_layers(seen, energy_mev, normal, self._totals[member], self._walk)
             if good:
-                return turn, scaled, n, e, attempt
+                return turn, seen, scaled, n, e, attempt
         raise ModelError(
             f"no physical shower in {_ATTEMPTS} draws for a particle of {energy_mev:.6g} MeV. The model's domain says what"
             " it was trained on: ask for that, or train longer."
