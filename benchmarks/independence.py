@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 from anycalo.evaluate import evaluate
 from anycalo.models import Domain
 from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
-from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, _lateral, _points
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, _lateral, joined_points
 from anycalo.models.model import axis_slopes
 from anycalo.models.point_features import impose_energy
 from anycalo.models.universal import layer_mip_mev
@@ -98,7 +98,7 @@ def main() -> None:
     config = AnyCaloConfig(**changes)  # type: ignore[arg-type]
     distances = {name: arguments.joined * getattr(config, name) for name in ("merge_radius_mm", "merge_radius_slope")}
     model = AnyCalo(replace(config, **distances), Domain.of([truth]))
-    joined = _points(model, truth, 1)
+    joined = joined_points(model, truth, 1).showers
     samples = {"joined": joined, "exchanged": exchanged(model, joined, seed=1)}
     found = {name: evaluate(truth, sample, n_bootstrap=100) for name, sample in samples.items()}
     cells = {name: len(read_out(sample, truth.detector).energy_mev) for name, sample in {"truth": truth, **samples}.items()}

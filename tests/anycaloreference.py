@@ -10,12 +10,13 @@ import math
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from anycalo.geometry import Detector
 from anycalo.models import Noise
 from anycalo.models.anycalo import AnyCalo
-from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_radius_mm
 from anycalo.models.clusters import CLOSEST, OF_POINT, Clusters
 from anycalo.models.layer_tokens import OFFSET, Shares, decode_layers, decode_totals, progress_features
 from anycalo.models.model import axis_slopes
@@ -25,6 +26,7 @@ from anycalo.models.profile import STEEPEST
 from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
+from anycalo.models.tracks import OF_TRACK, Tracks
 from anycalo.models.universal import Geometry, Told, layer_mip_mev, particle_table
 from anycalo.showers import Incident, Showers
 
@@ -123,7 +125,7 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
     shower, layer = row // layers, row % layers
     context = model.layer_context(told, totals, n, e, layer_mip_mev(detector, incident))
-    normal, flat = noise.normal_points(counts, OF_POINT), context.flatten(0, 1)
+    normal, flat = noise.normal_points(counts, OF_POINT + OF_TRACK), context.flatten(0, 1)
     x = draw_points(model.points, flat, row, one_by_one(model.clusters, flat, n.flatten().long(), layers, normal))
     radius = torch.sinh(model.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * model.config.core_scale
     angle = torch.pi * x[:, 1]
@@ -134,14 +136,49 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     turned = torch.stack([turn, torch.ones_like(turn)], dim=1)[shower]
     slope = torch.from_numpy(axis_slopes(incident)).float()[shower] * turned
     z = torch.from_numpy(detector.layer_z_mm.copy()).float()[layer]
-    xy = model.coordinates.stretch(xy * model.coordinates.scale_mm(detector), slope) + slope * z[:, None]
-    xy = xy * turned
+    xy = model.coordinates.stretch(xy * model.coordinates.scale_mm(detector), slope)
+    coefficients = model.tracks.head(model.tracks.trunk(flat))[row]
+    joining = joining_radius_mm(model.config, detector)
+    ends, owner = [], []
+    for p in range(len(row)):
+        point = one_track(model.tracks, coefficients[p], float(x[p, 0]), float(x[p, 2]), xy[p], slope[p], normal[p, OF_POINT:])
+        share, way = point[0], joining * np.array(point[1:])
+        centre = (xy[p] + slope[p] * z[p]).double().numpy()
+        for part, place in ((1 - share, centre - share * way), (share, centre + (1 - share) * way)):
+            if part > 0:
+                ends.append([*place * turned[p].numpy(), part * float(energy[p])])
+                owner.append(p)
+    table, of = np.array(ends), np.array(owner)
     return Showers(
         detector=detector,
         incident=incident,
-        offsets=np.concatenate([[0], np.cumsum(counts)]),
-        x_mm=xy[:, 0].numpy(),
-        y_mm=xy[:, 1].numpy(),
-        layer=layer.numpy(),
-        energy_mev=energy.numpy(),
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(shower.numpy()[of], minlength=len(incident)))]),
+        x_mm=table[:, 0],
+        y_mm=table[:, 1],
+        layer=layer.numpy()[of],
+        energy_mev=table[:, 2],
     )
+
+
+def one_track(
+    tracks: Tracks, own: Tensor, radius: float, energy: float, from_axis: Tensor, slope: Tensor, normal: Tensor
+) -> tuple[float, float, float]:
+    """Share of the weaker end of one point, and the way to it over the distance of joining."""
+    basis = np.array([1, energy, (energy**2 - 1) / 2, radius, (radius**2 - 1) / 2])
+    table = own[:35].double().numpy().reshape(7, 5) @ basis
+    by_share, by_inclination = own[35:].tolist()
+    chance, level = 1 / (1 + math.exp(-table[0])), stats.norm.cdf(float(normal[0]))
+    if level >= chance:
+        return 0.0, 0.0, 0.0
+    z = table[1] + math.exp(np.clip(table[2], -1.5, 1.5)) * float(normal[1])
+    v = slope.double().numpy() + math.exp(np.clip(table[5], -3, 1.5)) * from_axis.numpy() / np.linalg.norm(from_axis)
+    y = table[3] + by_share * z + by_inclination * math.log(np.linalg.norm(v) + 0.3)
+    y += math.exp(np.clip(table[4], -1.5, 1.5)) * float(normal[2])
+    levels = np.linspace(-3, 3, tracks.share_shape.knots.shape[1])
+    share = float(np.clip(np.interp(z, levels, tracks.share_shape.knots[0]), 1e-4, 0.5))
+    length = math.exp(np.interp(y, levels, tracks.length_shape.knots[0]))
+    kappa = CLOSEST / (1 + math.exp(-table[6]))
+    step = math.tan(math.pi * (stats.norm.cdf(float(normal[3])) - 0.5))
+    angle = math.atan2(v[1], v[0]) + math.atan((1 - kappa) / (1 + kappa) * step)
+    length *= -1 if level < chance / 2 else 1
+    return share, length * math.cos(angle), length * math.sin(angle)

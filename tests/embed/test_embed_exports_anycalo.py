@@ -84,8 +84,8 @@ def test_a_mirror_image_is_as_likely(model: Model, halves: Halves) -> None:
     torch.testing.assert_close(extras[:, -1], -extras_[:, -1])
     row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
     scores = torch.randn(len(row), halves.point_normals, generator=generator)
-    x, y, energy = halves.points(scores, row, n, e, extras, *told)
-    x_, y_, energy_ = halves.points(scores, row, n_, e_, extras_, *mirrored)
+    _, x, y, energy = halves.points(scores, row, n, e, extras, *told)
+    _, x_, y_, energy_ = halves.points(scores, row, n_, e_, extras_, *mirrored)
     for one, two in ((x, -x_), (y, y_), (energy, energy_)):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
 
@@ -100,9 +100,10 @@ def test_padding_takes_no_energy(halves: Halves) -> None:
     plain = halves.points(normal[: len(row)], row, n, e, extras, *told)
     padded = halves.points(normal, torch.cat([row, torch.full((20,), 6)]), n, e, extras, *told)
     for a, b in zip(plain, padded, strict=True):
-        torch.testing.assert_close(a, b[: len(row)])
-    assert not padded[2][len(row) :].any()
-    torch.testing.assert_close(plain[2].sum(), e.sum())
+        torch.testing.assert_close(a, b[: 2 * len(row)])
+    assert not padded[3][2 * len(row) :].any()
+    assert (padded[0][2 * len(row) :] == 6).all()
+    torch.testing.assert_close(plain[3].sum(), e.sum())
 
 
 @pytest.mark.slow

@@ -12,9 +12,9 @@ from anycalo.geometry.descriptors import cell_mm, layer_descriptors
 from anycalo.geometry.detector import Layer, Section, Slab
 from anycalo.geometry.readouts import Edges, Hexagonal, Polar, Readout, Rectangular
 from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
-from anycalo.models.anycalo_data import _points
+from anycalo.models.anycalo_data import joined_points
 from anycalo.models.grouping import grouped, with_cells
-from anycalo.models.merging import split_hot
+from anycalo.models.merging import Joined, split_hot
 from anycalo.models.model import Domain
 from anycalo.showers import Showers
 from samples import random_showers
@@ -88,7 +88,7 @@ def moments(showers: Showers) -> np.ndarray:
 def test_divided_deposits_keep_energy_and_place() -> None:
     showers = hot_showers()
     jitter, above, quantum = 0.3, 1.0, 0.4
-    parts = split_hot(showers, above_mev=above, quantum_mev=quantum, jitter_mm=jitter, seed=5)
+    parts = split_hot(Joined.single(showers), above_mev=above, quantum_mev=quantum, jitter_mm=jitter, seed=5).showers
     hot = showers.energy_mev > above
     assert 20 < hot.sum() < showers.n_points
     assert parts.n_points == (~hot).sum() + np.ceil(showers.energy_mev[hot] / quantum).sum()
@@ -104,7 +104,7 @@ def test_divided_deposits_keep_energy_and_place() -> None:
     moved = replace_x(parts, parts.x_mm + np.where(untouched, 0.0, by))
     assert np.abs(moments(moved) - moments(showers)).max() > 0.01
     # Nothing moves farther than twice the jitter, and something moves.
-    again = split_hot(showers, above_mev=above, quantum_mev=quantum, jitter_mm=0.0, seed=5)
+    again = split_hot(Joined.single(showers), above_mev=above, quantum_mev=quantum, jitter_mm=0.0, seed=5).showers
     shift = np.abs(parts.x_mm - again.x_mm)
     assert 0.5 * jitter < shift.max() <= 2 * jitter
 
@@ -123,12 +123,12 @@ def replace_x(showers: Showers, x_mm: np.ndarray) -> Showers:
 
 def test_nothing_hot_is_left_as_it_is() -> None:
     showers = hot_showers()
-    assert split_hot(showers, above_mev=1e6, quantum_mev=1.0, jitter_mm=0.3, seed=1) is showers
+    assert split_hot(Joined.single(showers), above_mev=1e6, quantum_mev=1.0, jitter_mm=0.3, seed=1).showers is showers
 
 
 def test_the_same_seed_divides_the_same_way() -> None:
     one, two, other = (
-        split_hot(hot_showers(), above_mev=1.0, quantum_mev=0.4, jitter_mm=0.3, seed=seed).energy_mev for seed in (1, 1, 2)
+        split_hot(Joined.single(hot_showers()), above_mev=1.0, quantum_mev=0.4, jitter_mm=0.3, seed=seed).showers.energy_mev for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)
@@ -169,5 +169,5 @@ def test_coarser_cells_join_more_points(sections: Detector) -> None:
     config = AnyCaloConfig(merge_radius_mm=0.6)
     for power, joins in ((0.45, True), (0.0, False)):
         model = AnyCalo(replace(config, merge_cell_power=power), Domain.of([showers]))
-        counts = [_points(model, with_cells(showers, side), 1).n_points for side in (2.0, 20.0)]
+        counts = [joined_points(model, with_cells(showers, side), 1).showers.n_points for side in (2.0, 20.0)]
         assert (counts[1] < counts[0]) is joins

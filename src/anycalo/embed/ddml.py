@@ -115,19 +115,26 @@ class _TwoAngle(nn.Module):
         sin = torch.sin(angle)
         direction = torch.stack([sin * torch.cos(turn), sin * torch.sin(turn), torch.cos(angle)], dim=1)
         charge = torch.full((1,), self.charge)
-        n, e, extras, good = self.layers(torch.randn(1, self.layer_normals), mev, direction, charge)
         left = self.attempts
-        while not bool(good[0]) or int(n.sum()) > self.capacity:
-            if left == 0:
-                raise ValueError("no physical shower that fits was drawn")
+        row, x, y, deposit = torch.empty(0, dtype=torch.long), torch.empty(0), torch.empty(0), torch.empty(0)
+        while left > 0:
             left -= 1
             n, e, extras, good = self.layers(torch.randn(1, self.layer_normals), mev, direction, charge)
-        counts = n[0].long()
-        row = torch.repeat_interleave(torch.arange(self.n_layers), counts)
-        normal = torch.randn(row.shape[0], self.point_normals)
-        x, y, deposit = self.points(normal, row, n, e, extras, mev, direction, charge)
+            if not bool(good[0]):
+                continue
+            row = torch.repeat_interleave(torch.arange(self.n_layers), n[0].long())
+            normal = torch.randn(row.shape[0], self.point_normals)
+            row, x, y, deposit = self.points(normal, row, n, e, extras, mev, direction, charge)
+            # Layer by layer, without padding.
+            order = torch.argsort(row, stable=True)[: int((row < self.n_layers).sum())]
+            row, x, y, deposit = row[order], x[order], y[order], deposit[order]
+            if row.shape[0] <= self.capacity:
+                break
+            row = row[:0]
+        if row.shape[0] == 0:
+            raise ValueError("no physical shower that fits was drawn")
         out = torch.zeros(self.length)
-        out[0 : self.n_layers * self.stride : self.stride] = n[0]
+        out[0 : self.n_layers * self.stride : self.stride] = torch.bincount(row, minlength=self.n_layers).float()
         start = self.n_layers * self.stride
         body = torch.stack([x, y, row.float(), deposit], dim=1).reshape(-1)
         out[start : start + body.shape[0]] = body

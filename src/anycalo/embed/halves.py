@@ -28,6 +28,7 @@ from anycalo.models.conditions import Event, condition_table
 from anycalo.models.layer_features import energy_basis
 from anycalo.models.point_features import expand, impose_energy
 from anycalo.models.pointwise import Rows
+from anycalo.models.tracks import OF_TRACK
 from anycalo.showers import Incident, Showers
 
 ATTEMPTS = 50
@@ -41,8 +42,8 @@ class Halves:
         layers: from standard normal numbers (B, D), energy in MeV (B,), direction (B, 3) and charge (B,) to points (B, L)
             and visible energy in MeV (B, L) of each layer, extras (B, X), and whether the shower is physical (B,).
         points: from standard normal numbers (P, F), the row `shower * L + layer` of each point (P,), and points, energy,
-            extras, incident energy, direction and charge of the showers to x and y in mm and energy in MeV, (P,) each.
-            Points of row B * L are padding and get no energy.
+            extras, incident energy, direction and charge of the showers to rows, x and y in mm and energy in MeV, (Q,) each,
+            where one point may become several. Those of row B * L are padding and get no energy.
         n_layers: L.
         layer_normals: D.
         point_normals: F.
@@ -91,7 +92,7 @@ class _CaloCloudsPoints(nn.Module):
         energy_mev: Tensor,
         direction: Tensor,
         charge: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         m, layers = self.model, self.model.layers
         lateral = m.config.lateral_moments
         width = extras[:, 2] if lateral else torch.zeros_like(energy_mev)
@@ -114,7 +115,7 @@ class _CaloCloudsPoints(nn.Module):
         xy = xy * (m.largest_radius_mm / torch.linalg.vector_norm(xy, dim=1, keepdim=True).clamp_min(1e-6)).clamp_max(1)
         layer = torch.where(padding, 0, row - shower * layers)
         xy = xy + (direction[:, :2] / direction[:, 2:])[shower] * m.z_mm[layer][:, None]
-        return xy[:, 0], xy[:, 1], energy
+        return row, xy[:, 0], xy[:, 1], energy
 
 
 def _caloclouds(model: Model, detector: Detector) -> Halves:
@@ -139,7 +140,7 @@ def _anycalo(model: Model, detector: Detector) -> Halves:
         points=AnyCaloPoints(model, detector).eval(),
         n_layers=detector.n_layers,
         layer_normals=layers.normals,
-        point_normals=OF_POINT,
+        point_normals=OF_POINT + OF_TRACK,
         layer_z_mm=tuple(float(z) for z in detector.layer_z_mm),
     )
 
@@ -166,7 +167,7 @@ def take_apart(model: Model, detector: Detector) -> Halves:
 
 
 LayersCall = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
-PointsCall = Callable[..., tuple[Tensor, Tensor, Tensor]]
+PointsCall = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 @torch.no_grad()
@@ -211,7 +212,11 @@ def sample_halves(
         raise ModelError(f"no physical shower in {ATTEMPTS} draws for {len(open_)} of {size} particles; train the model longer")
     counts = n.sum(1).long().numpy()
     row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
-    x, y, energy = points(noise.normal_points(counts, halves.point_normals), row, n, e, extras, *told)
+    row, x, y, energy = points(noise.normal_points(counts, halves.point_normals), row, n, e, extras, *told)
+    # Layer by layer, without padding; ends of one point follow one another.
+    order = torch.argsort(row, stable=True)[: int((row < n.numel()).sum())]
+    row, x, y, energy = (t[order] for t in (row, x, y, energy))
+    counts = torch.bincount(torch.div(row, n_layers, rounding_mode="floor"), minlength=size).numpy()
     return Showers(
         detector=detector,
         incident=incident,

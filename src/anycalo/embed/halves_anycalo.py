@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from anycalo.geometry import Detector
 from anycalo.geometry.descriptors import sensor_mip_mev
 from anycalo.models.anycalo import AnyCalo
-from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
-from anycalo.models.clusters import draw_scores, probability
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_radius_mm
+from anycalo.models.clusters import OF_POINT, draw_scores, probability
 from anycalo.models.layer_tokens import OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
 from anycalo.models.point_features import impose_energy
 from anycalo.models.point_flow import _BOUND, PointFlow, _spline
@@ -65,6 +65,8 @@ class AnyCaloLayers(nn.Module):
 class AnyCaloPoints(nn.Module):
     """The second half; see `halves.Halves.points`.
 
+    Every point has room for two ends, one after the other; weaker ones that are not there are padding.
+
     Args:
         model: of the family.
         detector: in which the points lie.
@@ -77,6 +79,7 @@ class AnyCaloPoints(nn.Module):
         super().__init__()
         self.model, self.geometry = model, Geometry([detector])
         self.n_layers, self.scale_mm = detector.n_layers, model.coordinates.scale_mm(detector)
+        self.joining_mm = joining_radius_mm(model.config, detector)
         self.register_buffer("mip_mev", torch.from_numpy(sensor_mip_mev(detector)).float())
         self.register_buffer("z_mm", torch.from_numpy(detector.layer_z_mm.copy()).float())
 
@@ -90,7 +93,7 @@ class AnyCaloPoints(nn.Module):
         energy_mev: Tensor,
         direction: Tensor,
         charge: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See above."""
         m, layers = self.model, self.n_layers
         extras, turn = extras[:, :-1], extras[:, -1]
@@ -113,8 +116,16 @@ class AnyCaloPoints(nn.Module):
         moments = torch.cat([extras[:, 2:4], extras[:, 4:5] + TYPICAL_LOG_WIDTH], dim=1)
         xy = m.lateral.impose(m.lateral.scale(xy, extras[:, 4].exp(), shower), moments, energy, shower)
         slope = (direction[:, :2] / direction[:, 2:])[shower]
-        xy = m.coordinates.stretch(xy * self.scale_mm, slope) + slope * self.z_mm[layer][:, None]
-        return xy[:, 0] * turn[shower], xy[:, 1], energy
+        from_axis = m.coordinates.stretch(xy * self.scale_mm, slope)
+        outwards = torch.atan2(from_axis[:, 1], from_axis[:, 0])
+        coefficients = m.tracks.head(m.tracks.trunk(flat))[row]
+        share, way = m.tracks.draw(coefficients, x[:, 0], x[:, 2], outwards, slope, normal[:, OF_POINT:])
+        xy, way, share = from_axis + slope * self.z_mm[layer][:, None], way * self.joining_mm, share[:, None]
+        ends = torch.stack([xy - share * way, xy + (1 - share) * way], dim=1).reshape(-1, 2)
+        energy = (energy[:, None] * torch.cat([1 - share, share], dim=1)).reshape(-1)
+        row = torch.stack([row, torch.where(share[:, 0] > 0, row, n.shape[0] * layers)], dim=1).reshape(-1)
+        turn = turn[shower][:, None].expand(-1, 2).reshape(-1)
+        return row, ends[:, 0] * turn, ends[:, 1], energy
 
 
 def told_of(model: AnyCalo, geometry: Geometry, energy_mev: Tensor, direction: Tensor, charge: Tensor) -> Told:

@@ -31,7 +31,7 @@ from anycalo.models.model import Stage
 from anycalo.showers import Incident, Showers
 
 CARD, LAYERS, POINTS = "onnx.json", "layers.onnx", "points.onnx"
-FORMAT, VERSION = "anycalo-onnx", 1
+FORMAT, VERSION = "anycalo-onnx", 2
 _OPSET = 18
 _POINT_INPUTS = ("normal", "row", "n", "e", "extras", "energy_mev", "direction", "charge")
 _LAYER_INPUTS = ("normal", "energy_mev", "direction", "charge")
@@ -189,7 +189,7 @@ def export_halves(model: Model, detector: Detector, out: Path) -> None:
     row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
     points = (torch.randn(len(row), halves.point_normals, generator=generator), row, n, e, extras, *told)
     dynamic = ({0: count}, {0: count}, *((by_shower,) * 6))
-    to_onnx(halves.points, points, _POINT_INPUTS, ("x_mm", "y_mm", "energy_mev_of_point"), dynamic, out / POINTS)
+    to_onnx(halves.points, points, _POINT_INPUTS, ("row_of_point", "x_mm", "y_mm", "energy_mev_of_point"), dynamic, out / POINTS)
     card = {
         "format": FORMAT,
         "version": VERSION,
@@ -351,7 +351,7 @@ class Par04Mesh(nn.Module):
         place = torch.arange(room)
         row = (place[:, None] >= ends[None, :]).sum(1)
         told = (energy[:1], direction[:1], charge[:1])
-        x, y, deposit = self.points(torch.randn(room, halves.point_normals), row, n, e, extras, *told)
+        row, x, y, deposit = self.points(torch.randn(room, halves.point_normals), row, n, e, extras, *told)
         z = torch.cat([self.depth, self.depth[-1:]])[row]
         # Axes of the mesh in the shower frame: (-sin, 0, cos), (0, -1, 0) and the direction (cos, 0, sin).
         u, v, w = cos * z - sin * x, -y, cos * x + sin * z

@@ -1,17 +1,20 @@
 """The `anycalo` family: one model for any sampling calorimeter, told the geometry as physics.
 
-Four networks, each drawing from an exact likelihood in one evaluation:
+Five networks, each drawing from an exact likelihood in one evaluation:
 
 1. `totals`: visible energy, energy of a point, and the shower's centre and width, given particle and detector.
 2. `layers`: number of points and energy of each layer in turn, given the totals and the layers before it.
 3. `points`: radius, angle and energy of a point, given its layer.
 4. `clusters`: which points of a layer and of the one before stand together.
+5. `tracks`: which points are two deposits, the ends of a track, and how far apart these are.
+
+In the end the constants of `clusters` are fitted to numbers of cells (`cells`).
 
 Everything is learnt in universal coordinates (`universal`), relative to what simple physics expects. Energies of a layer are
 scaled to what `layers` drew, its sum over the layers to what `totals` drew, and the points of a shower are moved and widened
 to its centre and width. No layer number, layer count or name of a detector is known to any network.
 
-Before training, deposits of one track are joined and deposits of many tracks divided (`merging`), so that few points carry a
+Before training, deposits of one track are joined, which `tracks` takes apart again, and deposits of many tracks divided (`merging`), so that few points carry a
 shower. Some detectors are also shown with neighbouring layers read out together (`grouping`).
 """
 
@@ -27,6 +30,7 @@ from torch import Tensor
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models.anycalo_data import Prepared, prepare
+from anycalo.models.cells import fit_to_cells, seen_cells
 from anycalo.models.cluster_pairs import ClusterPairs
 from anycalo.models.clusters import Clusters, ClustersConfig, Pairs
 from anycalo.models.layer_features import Gaussianise
@@ -36,7 +40,10 @@ from anycalo.models.noise import Noise
 from anycalo.models.point_features import Lateral
 from anycalo.models.point_flow import PointFlow, PointFlowConfig
 from anycalo.models.recurrent import RecurrentConfig, RecurrentLayers
+from anycalo.models.shift import shift_totals
+from anycalo.models.sides import whole
 from anycalo.models.totals import DEPTHS, QUANTITIES, Totals, TotalsConfig
+from anycalo.models.tracks import Ends, Tracks, TracksConfig
 from anycalo.models.universal import COORDINATES, Coordinates, Told
 from anycalo.showers import Incident, Showers
 
@@ -51,7 +58,7 @@ class AnyCaloConfig:
     """Configuration of the family.
 
     Args:
-        totals, layers, points, clusters: of the networks.
+        totals, layers, points, clusters, tracks: of the networks.
         coordinates: `universal`, or `raw` for the ablation.
         core_scale: radius, in units of the coordinates' scale (the Moliere radius), at which the compression of
             positions turns from linear to logarithmic; also in measuring the centre of a shower.
@@ -68,6 +75,7 @@ class AnyCaloConfig:
     layers: RecurrentConfig = field(default_factory=RecurrentConfig)
     points: PointFlowConfig = field(default_factory=PointFlowConfig)
     clusters: ClustersConfig = field(default_factory=ClustersConfig)
+    tracks: TracksConfig = field(default_factory=TracksConfig)
     coordinates: str = "universal"
     core_scale: float = 0.15
     width_scale: float = 1.0
@@ -114,6 +122,7 @@ class AnyCalo(Model):
         self.layers = RecurrentLayers(shower, layer + self.coordinates.detail_features, QUANTITIES, config.layers)
         self.points = PointFlow(shower + layer + _CONTEXT, config.points)
         self.clusters = Clusters(shower + layer + _CONTEXT, config.clusters)
+        self.tracks = Tracks(shower + layer + _CONTEXT, config.tracks)
         self.radius_shape = Gaussianise(1, knots=257)
         self.energy_shape = Gaussianise(1, knots=257)
         self._engine: tuple[tuple[Any, ...], Engine] | None = None
@@ -123,15 +132,23 @@ class AnyCalo(Model):
     def check(self, detector: Detector) -> None:
         """Every detector is accepted; `Domain.breaches` says what lies outside. See `Model.check`."""
 
+    def whole(self, showers: Showers, *, seed: int) -> Showers:
+        """What the sides of the detector have cut off is given back (`sides.whole`); see `Model.whole`."""
+        return whole(self, showers, seed=seed)
+
     # --- training -------------------------------------------------------------------------------------------
 
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
-        """Stages `totals` and `layers` (an example is a shower), `points` and `clusters` (a point); see `Model.stages`."""
+        """Stages `totals` and `layers` (an example is a shower), `points`, `clusters` and `tracks` (a point); see `Model.stages`.
+
+        Two are solved without steps: `means`, of the totals, and `cells`, the constants of the clusters.
+        """
         data = prepare(self, [*training, *validation], n_training=len(training), seed=seed, fit=fit)
         if fit:
             inside = data.points[: data.n_points]
             self.radius_shape.fit(0, inside[:, 0])
             self.energy_shape.fit(0, inside[:, 2])
+            self.tracks.fit(*data.ends[: data.n_points, :2].T)
         everything = len(data.totals)
 
         def of_showers(index: Tensor) -> tuple[Tensor, ...]:
@@ -160,6 +177,12 @@ class AnyCalo(Model):
         def clusters_loss(batch: tuple[Tensor, ...], _: Tensor) -> Tensor:
             return self.clusters.negative_log_likelihood(Pairs(*batch)).mean()
 
+        def tracks_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+            x, context, ends, slope = batch
+            seen = self._point_features(x, torch.ones_like(x[:, 0]))
+            told = self._flip_context(context, _sign(noise))
+            return self.tracks.negative_log_likelihood(told, seen[:, 0], seen[:, 2], Ends(*ends.T, slope)).mean()
+
         def scores(told: Tensor, x: Tensor) -> Tensor:
             device = next(self.points.parameters()).device
             seen = self._point_features(x.to(device), torch.ones(len(x), device=device))
@@ -170,6 +193,7 @@ class AnyCalo(Model):
         common = {"batch": of_showers, "size": data.showers, "validation_size": everything - data.showers}
         return [
             Stage(name="totals", module=self.totals, noise_features=1, objective=totals_loss, **common),  # type: ignore[arg-type]
+            Stage(name="means", module=self.totals, solve=lambda: shift_totals(self, data)),
             Stage(name="layers", module=self.layers, noise_features=shower_noise, objective=layers_loss, **common),  # type: ignore[arg-type]
             Stage(
                 name="points",
@@ -185,6 +209,23 @@ class AnyCalo(Model):
                 objective=clusters_loss,
                 tuned=False,
                 **of_points,  # type: ignore[arg-type]
+            ),
+            Stage(
+                name="tracks",
+                module=self.tracks,
+                batch=lambda index: (
+                    data.points[index],
+                    data.context[data.row[index].long()],
+                    data.ends[index],
+                    data.slope[data.row[index].long()],
+                ),
+                objective=tracks_loss,
+                **of_points,  # type: ignore[arg-type]
+            ),
+            Stage(
+                name="cells",
+                module=self.clusters,
+                solve=lambda: fit_to_cells(self, seen_cells(training, self.config.other_cells, seed=seed), seed=seed),
             ),
         ]
 

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from anycalo.geometry import Detector
 from anycalo.geometry.descriptors import LAYER, cell_mm, layer_descriptors, sensor_mip_mev
 from anycalo.models.grouping import grouped, with_cells
 from anycalo.models.layer_tokens import encode_totals
-from anycalo.models.merging import merge_tracks, split_hot
+from anycalo.models.merging import Joined, join_tracks, split_hot
 from anycalo.models.model import axis_slopes
 from anycalo.models.profile import measure
 from anycalo.models.universal import CELLS_MM, Geometry, Told, layer_mip_mev, particle_table
 from anycalo.showers import Showers
 
 if TYPE_CHECKING:
-    from anycalo.models.anycalo import AnyCalo
+    from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
 
 _SMALLEST_MIP = 1e-6
 _JITTER_MM = 0.3
@@ -40,8 +41,10 @@ class Prepared:
         totals: (B, 7).
         n, e: points and calibrated energy [MeV] of the layers, (B, L).
         points: compressed radius, angle / pi and ln energy in MIPs, (P, 3).
+        ends: what the points were joined from: share, length and the two angles of `tracks.Ends`, (P, 4).
         row: row of `context` of each point, int32 (P,).
         context: of the layers that hold points, (R, C).
+        slope: of the shower axis in them, (R, 2).
     """
 
     showers: int
@@ -51,8 +54,10 @@ class Prepared:
     n: Tensor
     e: Tensor
     points: Tensor
+    ends: Tensor
     row: Tensor
     context: Tensor
+    slope: Tensor
 
     def batch(self, index: Tensor) -> tuple[Tensor, ...]:
         """The chosen showers as tensors, for `unpack`, without layers that none of them has."""
@@ -72,6 +77,8 @@ class Prepared:
 def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed: int, fit: bool) -> Prepared:
     """Join and divide deposits, change cells, group layers, and put everything into universal coordinates.
 
+    Cells and groups are changed where there are several detectors: a model of one is to know it as it is.
+
     Args:
         model: whose coordinates and configuration are used.
         batches: showers, one batch a detector, training before validation.
@@ -82,28 +89,30 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
     rng = np.random.default_rng([seed, 0x6A0])
     chosen: list[tuple[Showers, bool]] = []
     for k, batch in enumerate(batches):
-        shown = k < n_training
+        shown = k < n_training and n_training > 1
         if shown and rng.random() < model.config.other_cells:
             batch = with_cells(batch, float(np.exp(rng.uniform(*np.log(CELLS_MM)))))
-        chosen.append((batch, shown))
+        chosen.append((batch, k < n_training))
         if shown and rng.random() < model.config.grouped:
             chosen.append((grouped(batch, int(rng.integers(2, 4))), True))
     chosen.sort(key=lambda entry: not entry[1])
-    parts = [_points(model, batch, seed + k) for k, (batch, _) in enumerate(chosen)]
+    joined = [joined_points(model, batch, seed + k) for k, (batch, _) in enumerate(chosen)]
+    parts = [one.showers for one in joined]
     geometry = Geometry([batch.detector for batch in parts])
     which = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(p) for p in parts]))
     told = model.coordinates.told(geometry, which, torch.cat([particle_table(p.incident) for p in parts]))
     layers = told.valid.shape[1]
     n, e = torch.zeros(len(which), layers), torch.zeros(len(which), layers)
-    moments, points, rows = [], [], []
+    moments, points, ends, rows = [], [], [], []
     start = 0
-    for part in parts:
+    for one, part in zip(joined, parts, strict=True):
         stop, width = start + len(part), part.detector.n_layers
         n[start:stop, :width] = torch.from_numpy(part.layer_counts()).float()
         e[start:stop, :width] = torch.from_numpy(part.layer_energy_mev()).float()
         moment, x = _lateral(model, part)
         moments.append(moment)
         points.append(x)
+        ends.append(_ends(model, one))
         rows.append(torch.from_numpy((start + part.shower) * layers + part.layer).to(torch.int32))
         start = stop
     e *= told.calibration
@@ -121,6 +130,7 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
     # Only layers with points are kept.
     row = torch.cat(rows)
     held = (n > 0).flatten()
+    slope = np.concatenate([axis_slopes(part.incident) for part in parts])
     place = torch.cumsum(held, 0).to(torch.int32) - 1
     in_training = sum(p.n_points for p, (_, used) in zip(parts, chosen, strict=True) if used)
     return Prepared(
@@ -131,26 +141,42 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
         n=n,
         e=e,
         points=torch.cat(points),
+        ends=torch.cat(ends),
         row=place[row.long()],
         context=context[held],
+        slope=torch.from_numpy(slope).float().repeat_interleave(layers, 0)[held],
     )
 
 
-def _points(model: AnyCalo, showers: Showers, seed: int) -> Showers:
-    """Deposits joined and divided, in terms of the median thickness and MIP of the detector's sensors, and of its cells.
+def joining_radius_mm(config: AnyCaloConfig, detector: Detector) -> float:
+    """Distance within which deposits are joined, from the median thickness of the sensors and the size of the cells.
 
     A slanted track leaves deposits along a path as long as the sensor is thick. Deposits that stand together for another
     reason, such as two electrons of one photon, are better joined the coarser the cells are.
     """
-    table = layer_descriptors(showers.detector)
+    table = layer_descriptors(detector)
     thickness = float(np.median(table[:, LAYER.index("sensor_mm")] / table[:, LAYER.index("sensors")]))
-    mip = float(np.median(sensor_mip_mev(showers.detector)))
-    config = model.config
     radius = config.merge_radius_mm + config.merge_radius_slope * min(thickness, _THICKEST_MM)
-    radius *= (min(max(cell_mm(showers.detector), CELLS_MM[0]), CELLS_MM[1]) / 10) ** config.merge_cell_power
-    merged = merge_tracks(showers, radius_mm=radius, energy_mev=config.merge_mips * mip)
+    return float(radius * (min(max(cell_mm(detector), CELLS_MM[0]), CELLS_MM[1]) / 10) ** config.merge_cell_power)
+
+
+def joined_points(model: AnyCalo, showers: Showers, seed: int) -> Joined:
+    """Deposits joined and divided as the model learns them, energies in terms of the median MIP of the detector's sensors."""
+    config, mip = model.config, float(np.median(sensor_mip_mev(showers.detector)))
+    radius = joining_radius_mm(config, showers.detector)
+    joined = join_tracks(showers, radius_mm=radius, energy_mev=config.merge_mips * mip)
     above, quantum = config.split_mips * mip, config.quantum_mips * mip
-    return split_hot(merged, above_mev=above, quantum_mev=quantum, jitter_mm=_JITTER_MM, seed=seed)
+    return split_hot(joined, above_mev=above, quantum_mev=quantum, jitter_mm=_JITTER_MM, seed=seed)
+
+
+def _ends(model: AnyCalo, joined: Joined) -> Tensor:
+    """Of points: share, length, and the angles of the line and of the way from the shower axis, (P, 4)."""
+    showers, (way_x, way_y) = joined.showers, joined.way_mm.T
+    radius = max(joining_radius_mm(model.config, showers.detector), 1e-6)
+    slope = axis_slopes(showers.incident)[showers.shower] * showers.detector.layer_z_mm[showers.layer][:, None]
+    outwards = np.arctan2(showers.y_mm - slope[:, 1], showers.x_mm - slope[:, 0])
+    columns = [joined.share, np.hypot(way_x, way_y) / radius, np.arctan2(way_y, way_x), outwards]
+    return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
 
 def _lateral(model: AnyCalo, showers: Showers) -> tuple[Tensor, Tensor]:

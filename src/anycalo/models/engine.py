@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from torch import Tensor, nn
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
-from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_radius_mm
 from anycalo.models.arithmetic import Perceptron
 from anycalo.models.cluster_kernels import Kinds
 from anycalo.models.clusters import OF_POINT
@@ -24,6 +24,8 @@ from anycalo.models.told_kernels import describe, tell, tell_of_tensors
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import Member
 from anycalo.models.totals import Totals as TotalsNetwork
+from anycalo.models.track_kernels import Tracks, divide
+from anycalo.models.tracks import OF_TRACK
 from anycalo.models.universal import UniversalCoordinates
 from anycalo.showers import Incident, Showers
 
@@ -31,6 +33,24 @@ if TYPE_CHECKING:
     from anycalo.models.anycalo import AnyCalo
 
 _ATTEMPTS = 50
+
+
+class Drawn(NamedTuple):
+    """The layers of a shower.
+
+    Args:
+        turn: of x, 1 or -1.
+        told: what the networks are told of it, so turned.
+        scaled: its totals, (D,).
+        n: points of the layers, int64 (L,).
+        e: their calibrated energies [MeV], (L,).
+    """
+
+    turn: np.float32
+    told: Told
+    scaled: np.ndarray
+    n: np.ndarray
+    e: np.ndarray
 
 
 class Engine:
@@ -44,7 +64,7 @@ class Engine:
     """
 
     def __init__(self, model: AnyCalo) -> None:
-        self._coordinates = model.coordinates
+        self._config, self._coordinates = model.config, model.coordinates
         shower, layer, detail = (getattr(model.coordinates, f"{name}_features") for name in ("shower", "layer", "detail"))
         quantities = len(model.totals.mean)
         self._totals = totals_weights(model.totals, layer + detail)
@@ -53,33 +73,52 @@ class Engine:
 
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""
-        layers = [self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(self._told(detector, incident))]
-        counts = np.array([n.sum() for *_, n, _, _ in layers])
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        normal = noise.normal_points(counts, OF_POINT).numpy()
-        x, y, energy = np.empty((3, len(normal)), np.float32)
-        layer = np.empty(len(normal), np.int16)
+        told = self.told(detector, incident)
+        drawn, failed = zip(
+            *(self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)), strict=True
+        )
+        counts = np.array([one.n.sum() for one in drawn])
+        made = self.showers(detector, incident, drawn, noise.normal_points(counts, OF_POINT + OF_TRACK).numpy())
+        made.provenance = {"draws": len(incident) + sum(failed), "draws_rejected": sum(failed)}
+        return made
+
+    def showers(self, detector: Detector, incident: Incident, drawn: Sequence[Drawn], normal: np.ndarray) -> Showers:
+        """Points in the layers of B showers.
+
+        Args:
+            detector: where.
+            incident: B particles.
+            drawn: their layers.
+            normal: standard normal numbers, (P, OF_POINT + OF_TRACK), one shower's after the other's.
+        """
         unit, across = np.float32(self._coordinates.scale_mm(detector)), self._coordinates.across_axis
-        z_mm = _layer_z_mm(detector)
-        for b, (turn, told, scaled, n, e, _) in enumerate(layers):
-            own = slice(offsets[b], offsets[b + 1])
-            draw_points(told, scaled, n, e, normal[own], self._points, x[own], y[own], energy[own])
+        z_mm, joining_mm = _layer_z_mm(detector), np.float32(joining_radius_mm(self._config, detector))
+        ends, start = [], 0
+        for b, (turn, told, scaled, n, e) in enumerate(drawn):
+            own = normal[start : start + n.sum()]
+            start += len(own)
+            x, y, energy, *_ = room = np.empty((5, len(own)), np.float32)
+            layer = np.empty(len(own), np.int16)
+            coefficients = draw_points(told, scaled, n, e, own, self._points, x, y, energy, room[3:])
             direction = incident.direction[b] * np.array([turn, 1, 1], incident.direction.dtype)
-            place(n, direction, z_mm, unit, across, x[own], y[own], layer[own])
-            x[own] *= turn
-        rejected = sum(failed for *_, failed in layers)
+            place(n, direction, z_mm, unit, across, x, y, layer)
+            ends.append(
+                divide(coefficients, room[3:], n, own, direction, z_mm, joining_mm, self._points.tracks, x, y, energy)
+            )
+            ends[-1][0][:] *= turn
+        x, y, energy, layer = (np.concatenate(column) for column in zip(*ends, strict=True))
         return Showers(
             detector=detector,
             incident=incident,
-            offsets=offsets,
+            offsets=np.concatenate([[0], np.cumsum([len(column) for column, *_ in ends])]),
             x_mm=x,
             y_mm=y,
             layer=layer,
             energy_mev=energy,
-            provenance={"draws": len(incident) + rejected, "draws_rejected": rejected},
         )
 
-    def _told(self, detector: Detector, incident: Incident) -> list[Told]:
+    def told(self, detector: Detector, incident: Incident) -> list[Told]:
+        """What the networks are told of B particles."""
         if isinstance(self._coordinates, UniversalCoordinates):
             described = _described(detector)
             particles = zip(incident.energy_mev, incident.direction, incident.charge, strict=True)
@@ -94,10 +133,8 @@ class Engine:
         shower[self._coordinates.slope_in_x] *= turn
         return told._replace(shower=shower)
 
-    def _layers(
-        self, told: Told, energy_mev: np.float32, noise: Noise, b: int
-    ) -> tuple[np.float32, Told, np.ndarray, np.ndarray, np.ndarray, int]:
-        """Turn of x, `told` so turned, scaled totals, points and energy of the layers of shower b, and unphysical draws."""
+    def _layers(self, told: Told, energy_mev: np.float32, noise: Noise, b: int) -> tuple[Drawn, int]:
+        """The layers of shower b, and unphysical draws."""
         for attempt in range(_ATTEMPTS):
             normal = noise.normal(OF_TOTALS + NOISE * len(told.points), only=np.array([b])).numpy()[0]
             # One number chooses the member, and by what is left of it, whether x is turned around.
@@ -107,7 +144,7 @@ class Engine:
             seen = self._turned(told, turn)
             good, scaled, n, e = draw_layers(seen, energy_mev, normal, self._totals[member], self._walk)
             if good:
-                return turn, seen, scaled, n, e, attempt
+                return Drawn(turn, seen, scaled, n, e), attempt
         raise ModelError(
             f"no physical shower in {_ATTEMPTS} draws for a particle of {energy_mev:.6g} MeV. The model's domain says what"
             " it was trained on: ask for that, or train longer."
@@ -169,8 +206,17 @@ def _points(model: AnyCalo, own: Sequence[int]) -> Points:
     radius, of_context, angle, energy = (_linear(m) for m in (net.radius, net.of_context, net.angle, net.energy))
     head, head_bias = _linear(model.clusters.head)
     kinds = Kinds(trunk=_perceptron(model.clusters.trunk, own), head=head, head_bias=head_bias, same=model.clusters.config.same)
+    head, head_bias = _linear(model.tracks.head)
+    tracks = Tracks(
+        trunk=_perceptron(model.tracks.trunk, own),
+        head=head,
+        head_bias=head_bias,
+        share_knots=_array(model.tracks.share_shape.knots[0]),
+        length_knots=_array(model.tracks.length_shape.knots[0]),
+    )
     return Points(
         kinds=kinds,
+        tracks=tracks,
         trunk=_perceptron(net.trunk, own),
         radius=radius[0],
         radius_bias=radius[1],

@@ -7,6 +7,8 @@ restores the number of hit cells without any correction factor.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -15,6 +17,25 @@ from anycalo.showers import Showers
 _CHUNK = 200_000
 # Shape of the gamma distribution of the parts: their energies vary by half.
 _EVENNESS = 4.0
+
+
+class Joined(NamedTuple):
+    """Joined points, and what they were joined from: two ends, the deposits on either side of a point along their line.
+
+    Args:
+        showers: of the points.
+        share: of the weaker end in the energy, float32 (P,); 0 where a point was one deposit.
+        way_mm: from the stronger to the weaker end, each at its energy-weighted position, float32 (P, 2).
+    """
+
+    showers: Showers
+    share: np.ndarray
+    way_mm: np.ndarray
+
+    @staticmethod
+    def single(showers: Showers) -> Joined:
+        """Points of one deposit each."""
+        return Joined(showers, np.zeros(showers.n_points, np.float32), np.zeros((showers.n_points, 2), np.float32))
 
 
 def merge_tracks(showers: Showers, *, radius_mm: float, energy_mev: float) -> Showers:
@@ -30,16 +51,27 @@ def merge_tracks(showers: Showers, *, radius_mm: float, energy_mev: float) -> Sh
     """
     if radius_mm <= 0 or showers.n_points == 0:
         return showers
+    return join_tracks(showers, radius_mm=radius_mm, energy_mev=energy_mev).showers
+
+
+def join_tracks(showers: Showers, *, radius_mm: float, energy_mev: float) -> Joined:
+    """`merge_tracks`, with what was joined."""
+    if radius_mm <= 0 or showers.n_points == 0:
+        return Joined.single(showers)
     parts, start = [], 0
     while start < len(showers):
         stop = int(np.searchsorted(showers.offsets, showers.offsets[start] + _CHUNK, side="right")) - 1
         stop = min(max(stop, start + 1), len(showers))
-        parts.append(_merge(showers[start:stop], radius_mm, energy_mev))
+        parts.append(_join(showers[start:stop], radius_mm, energy_mev))
         start = stop
-    return Showers.concatenate(parts, provenance=showers.provenance)
+    return Joined(
+        Showers.concatenate([part.showers for part in parts], provenance=showers.provenance),
+        np.concatenate([part.share for part in parts]),
+        np.concatenate([part.way_mm for part in parts]),
+    )
 
 
-def _merge(showers: Showers, radius_mm: float, energy_mev: float) -> Showers:
+def _join(showers: Showers, radius_mm: float, energy_mev: float) -> Joined:
     e = showers.energy_mev.astype(np.float64)
     x, y = showers.x_mm.astype(np.float64), showers.y_mm.astype(np.float64)
     row = showers.shower * showers.detector.n_layers + showers.layer
@@ -62,7 +94,7 @@ def _merge(showers: Showers, radius_mm: float, energy_mev: float) -> Showers:
     weight = np.where(energy[group] > 0, e / safe[group], 0.0)
     weight = np.where((energy[group] == 0) & (host == np.arange(len(e))), 1.0, weight)
     counts = np.bincount(showers.shower[kept], minlength=len(showers))
-    return Showers(
+    joined = Showers(
         detector=showers.detector,
         incident=showers.incident,
         offsets=np.concatenate([[0], np.cumsum(counts)]),
@@ -72,26 +104,47 @@ def _merge(showers: Showers, radius_mm: float, energy_mev: float) -> Showers:
         energy_mev=energy,
         provenance=showers.provenance,
     )
+    return Joined(joined, *_ends(x, y, weight, group, len(kept)))
 
 
-def split_hot(showers: Showers, *, above_mev: float, quantum_mev: float, jitter_mm: float, seed: int) -> Showers:
+def _ends(x: np.ndarray, y: np.ndarray, weight: np.ndarray, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deposits on either side of their group's centre along its longest axis: share of the weaker side, and the way to it."""
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.bincount(group, weight * values, minlength=groups))
+
+    x, y = x - mean(x)[group], y - mean(y)[group]
+    axis = 0.5 * np.arctan2(2 * mean(x * y), mean(x**2) - mean(y**2))[group]
+    far = x * np.cos(axis) + y * np.sin(axis) > 0
+    share = mean(far.astype(np.float64))
+    inner = np.clip(share, 1e-12, 1 - 1e-12)
+    # The centre of the one side over that of the other, which lies opposite.
+    way = np.stack([mean(far * x), mean(far * y)], axis=1) / (inner * (1 - inner))[:, None]
+    two = (share > 0) & (share < 1)
+    weaker = np.where(share > 0.5, 1 - share, share)
+    way = np.where((share > 0.5)[:, None], -way, way)
+    return np.where(two, weaker, 0.0).astype(np.float32), np.where(two[:, None], way, 0.0).astype(np.float32)
+
+
+def split_hot(joined: Joined, *, above_mev: float, quantum_mev: float, jitter_mm: float, seed: int) -> Joined:
     """Divide deposits of many tracks into points of a few tracks each.
 
     A shower file holds one deposit for each square of a fine grid, so that in the core of a shower a deposit stands for many
     tracks and no second one stands in its place. Points drawn independently would put two there. Divided, points are nearly
-    independent, as tracks are. Energy, and the energy-weighted position, are kept.
+    independent, as tracks are. Energy, and the energy-weighted position, are kept. The parts have one end.
 
     Args:
-        showers: B showers.
+        joined: points of B showers.
         above_mev: deposits above are divided.
         quantum_mev: into points of about this energy.
         jitter_mm: parts lie within this distance in x and y, half of the fine grid's pitch or less.
         seed: of the parts.
     """
+    showers = joined.showers
     energy = showers.energy_mev.astype(np.float64)
     parts = np.where(energy > above_mev, np.ceil(energy / quantum_mev), 1).astype(np.int64)
     if (parts == 1).all():
-        return showers
+        return joined
     rng = np.random.default_rng(seed)
     whole = np.repeat(np.arange(len(energy)), parts)
     divided = parts[whole] > 1
@@ -103,7 +156,7 @@ def split_hot(showers: Showers, *, above_mev: float, quantum_mev: float, jitter_
         return np.asarray(position[whole] + by - np.bincount(whole, weight * by)[whole])
 
     counts = np.bincount(showers.shower[whole], minlength=len(showers))
-    return Showers(
+    divided_showers = Showers(
         detector=showers.detector,
         incident=showers.incident,
         offsets=np.concatenate([[0], np.cumsum(counts)]),
@@ -113,3 +166,5 @@ def split_hot(showers: Showers, *, above_mev: float, quantum_mev: float, jitter_
         energy_mev=energy[whole] * weight,
         provenance=showers.provenance,
     )
+    share, way = (np.where(divided.reshape(-1, *[1] * (a.ndim - 1)), 0, a[whole]) for a in joined[1:])
+    return Joined(divided_showers, share, way)

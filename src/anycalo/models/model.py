@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -142,6 +142,19 @@ class Domain:
         return found
 
 
+class Solved(NamedTuple):
+    """What a stage without steps has done.
+
+    Args:
+        before, after: what it makes smallest.
+        numbers: how many numbers it had to choose.
+    """
+
+    before: float
+    after: float
+    numbers: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One network to be trained and everything that its training needs.
@@ -153,20 +166,32 @@ class Stage:
         size, validation_size: numbers of training and validation examples; validation examples have
             the indices from `size` on.
         noise_features: standard normal numbers that the objective needs for one example.
-        objective: loss of a batch given its noise, (n, noise_features); a scalar mean.
+        objective: loss of a batch given its noise, (n, noise_features), a scalar mean; none for a stage without steps.
+        solve: of a stage without steps: changes some of the module's parameters at once.
         follows: the stage whose network this one imitates, for which there is nothing to learn where that has not changed.
         tuned: whether fine-tuning adapts it; not, where few showers do not teach more than many detectors did.
     """
 
     name: str
     module: nn.Module
-    batch: Callable[[Tensor], tuple[Tensor, ...]]
-    size: int
-    validation_size: int
-    noise_features: int
-    objective: Callable[[tuple[Tensor, ...], Tensor], Tensor]
+    batch: Callable[[Tensor], tuple[Tensor, ...]] = lambda index: (index,)
+    size: int = 0
+    validation_size: int = 0
+    noise_features: int = 0
+    objective: Callable[[tuple[Tensor, ...], Tensor], Tensor] | None = None
+    solve: Callable[[], Solved] | None = None
     follows: str | None = None
     tuned: bool = True
+
+    def loss(self, batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+        """The objective.
+
+        Raises:
+            ModelError: for a stage without steps.
+        """
+        if self.objective is None:
+            raise ModelError(f"the stage '{self.name}' has no objective: it is solved, not trained")
+        return self.objective(batch, noise)
 
 
 class Model(nn.Module, ABC):
@@ -250,6 +275,15 @@ class Model(nn.Module, ABC):
             seed: of what is random in preparing the data.
             fit: set the scales (buffers) from the training showers; otherwise keep them.
         """
+
+    def whole(self, showers: Showers, *, seed: int) -> Showers:
+        """Showers of one detector as this model is to be fine-tuned on: the same, unless it makes something of them.
+
+        Args:
+            showers: given.
+            seed: of what is made.
+        """
+        return showers
 
     @abstractmethod
     def check(self, detector: Detector) -> None:

@@ -34,6 +34,7 @@ from anycalo.models.arithmetic import (
 from anycalo.models.cluster_kernels import Kinds, draw_scores
 from anycalo.models.layer_kernels import Told, bent, beside, depths, with_totals
 from anycalo.models.point_flow import _BOUND
+from anycalo.models.track_kernels import Tracks
 
 LANES = 128
 _f = np.float32
@@ -46,6 +47,7 @@ class Points(NamedTuple):
 
     Args:
         kinds: of the latter.
+        tracks: of `tracks.Tracks`.
         trunk: what is made of a layer.
         radius: knots of the radius, (hidden, 3 K - 1), and `radius_bias`.
         of_context, of_context_bias: the part of the second layer that a layer gives, (hidden, R).
@@ -60,6 +62,7 @@ class Points(NamedTuple):
     """
 
     kinds: Kinds
+    tracks: Tracks
     trunk: Perceptron
     radius: Array
     radius_bias: Array
@@ -165,20 +168,23 @@ def layer_context(told: Told, factors: Array, n: Array, visible_mev: Array) -> A
 
 @compiled
 def draw_points(
-    told: Told, scaled: Array, n: Array, e: Array, normal: Array, net: Points, x: Array, y: Array, energy: Array
-) -> None:
-    """The P points of a shower, in the frame and the units that the networks see.
+    told: Told, scaled: Array, n: Array, e: Array, normal: Array, net: Points, x: Array, y: Array, energy: Array, seen: Array
+) -> Array:
+    """The P points of a shower, in the frame and the units that the networks see; returns what decides their ends.
+
+    That is the coefficients of the layers, (L, tracks.NUMBERS).
 
     Args:
         told: of the shower.
         scaled: totals, (D,).
         n: points of the layers, (L,).
         e: their calibrated energy [MeV], (L,).
-        normal: standard normal numbers, (P, clusters.OF_POINT).
+        normal: standard normal numbers, (P, at least clusters.OF_POINT); the first are used.
         net: weights.
         x: for the result, (P,).
         y: for the result, (P,).
         energy: for the result [MeV], (P,).
+        seen: for radius and energy as the flow sees them, (2, P).
     """
     visible_mev = e / told.calibration
     factors, _ = bent(told.phi, told.energy_mev, *depths(scaled, net.mean, net.std))
@@ -235,6 +241,8 @@ def draw_points(
         inverse_spline(knots[:angles], net.angle_bins, ONE, z[1], drawn[1], work, index)
         edges(knots[angles:], bins)
         inverse_spline(knots[angles:], bins, BOUND, z[2], drawn[2], work, index)
+        for p in range(used):
+            seen[0, start + p], seen[1, start + p] = drawn[0, p], drawn[2, p]
         for p in range(LANES):
             drawn[0, p] = from_normal(drawn[0, p], net.radius_knots, net.edge)
             drawn[2, p] = from_normal(drawn[2, p], net.energy_knots, net.edge)
@@ -249,6 +257,7 @@ def draw_points(
     scale_layers(energy, n, visible_mev)
     centre_x, centre_y = scaled[2] * net.std[2] + net.mean[2], scaled[3] * net.std[3] + net.mean[3]
     impose(x, y, energy, centre_x, centre_y, widen * exp(net.log_width), net.core, net.wide)
+    return affine(perceptron(own, shared, net.tracks.trunk), net.tracks.head, net.tracks.head_bias)
 
 
 @compiled

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +110,27 @@ class Totals(nn.Module):
         each = [member.mixture.log_probs(member(told), scaled) for member in self.members]  # type: ignore[operator, union-attr]
         of_all, of_response = (torch.stack(column).mean(0) for column in zip(*each, strict=True))
         return -(of_all + self.response_weight * of_response) / QUANTITIES
+
+    @torch.no_grad()
+    def moments(self, told: Told) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the totals of showers, over the mixtures of all members, (B, 7) each."""
+        firsts, seconds = [], []
+        for member in cast(Iterable[Member], self.members):
+            weight, mean, diagonal, below = member.mixture.parameters_of(member(told))
+            precision = torch.diag_embed(diagonal.exp())
+            precision[..., member.mixture.rows, member.mixture.columns] = below
+            spread = torch.linalg.inv(precision).square().sum(-1)
+            firsts.append((weight.exp()[..., None] * mean).sum(1))
+            seconds.append((weight.exp()[..., None] * (mean**2 + spread)).sum(1))
+        first, second = torch.stack(firsts).mean(0), torch.stack(seconds).mean(0)
+        return first * self.std + self.mean, (second - first**2) * self.std**2
+
+    @torch.no_grad()
+    def move(self, by: Tensor) -> None:
+        """Add numbers (7,) to the totals that are drawn, whatever they are: to the means of all Gaussians."""
+        for member in cast(Iterable[Member], self.members):
+            K, D = member.mixture.components, member.mixture.dimension
+            member.mixture.linear.bias[K : K * (1 + D)] += (by / self.std).repeat(K)
 
     def scaled(self, totals: Tensor) -> Tensor:
         """Totals as inputs of other networks, (B, 7)."""

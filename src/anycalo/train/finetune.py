@@ -13,6 +13,9 @@ Each stage of a model is adapted on its own, and keeps the base's weights unless
    than with the changes before this one, the change is taken back, before the next stage begins. A stage that a student
    imitates is not asked: only through the student does generation show it.
 
+Stages without steps are solved from all showers, by estimates that few showers cannot carry far; what they change is taken back
+where showers are farther by more than `distance_sigmas` errors than before it.
+
 A student that imitates another stage is left where that one was, and else learns anew, on one fold. Scales, which need many
 showers, and stages not `tuned` stay the base's.
 """
@@ -35,6 +38,7 @@ from anycalo.adapt import Adaptation, Method
 from anycalo.errors import TrainingError
 from anycalo.geometry.descriptors import descriptor_ranges
 from anycalo.models import FAMILIES, Domain, Model, Stage
+from anycalo.models.adapter import REPLACED
 from anycalo.models.model import parameter_count
 from anycalo.showers import Showers
 from anycalo.train.checkpoint import data_digest
@@ -98,20 +102,21 @@ def finetune(
         ModelError: if the model cannot make showers of this detector.
     """
     base.check(showers.detector)
-    showers = _used(showers)
+    given = _used(showers)
+    showers = _used(base.whole(given, seed=config.seed))
     consistency = getattr(base, "consistency", None)
     if config.method.name == "lora" and consistency is not None and consistency.config.method == "consistency":
         raise TrainingError("consistency distillation and method 'lora' do not go together; take another method")
     model = copy.deepcopy(base).train()
     run = _Run(model, _folds(model, showers, config, fit=False), showers, config, progress, compare)
     reports = run.stages()
-    model.domain = widened(base, showers)
+    model.domain = widened(base, given)
     card = {
         "finetuning": {
             "base_sha256": base.digest(),
             "config": dataclasses.asdict(config) | {"learning_rate": config.rate},
-            "data_sha256": data_digest([showers]),
-            "showers": len(showers),
+            "data_sha256": data_digest([given]),
+            "showers": len(given),
             "parameters": {"trained": sum(r.trained for r in reports.values()), "total": parameter_count(base)},
             "stages": {name: dataclasses.asdict(report) for name, report in reports.items()},
         }
@@ -208,6 +213,10 @@ class _Run:
         reports: dict[str, StageReport] = {}
         for index, name in enumerate(self.names):
             stage = self.folds[0][0][index]
+            if stage.solve is not None:
+                reports[name] = self._solved(index)
+                self._count((index + 1) * self.total // len(self.names) - self.done)
+                continue
             tuned = stage.tuned or self.config.sigmas == -math.inf
             change = tuned and (stage.follows is None or reports[stage.follows].accepted)
             reports[name] = self.stage(index) if change else self._left(*self.folds[0], index)
@@ -222,6 +231,38 @@ class _Run:
     def _left(self, stages: list[Stage], held_out: int, index: int) -> StageReport:
         loss, size = float(self._validate(stages[index], held_out).mean()), parameter_count(stages[index].module)
         return StageReport(trained=0, total=size, accepted=False, steps=0, base_loss=loss, loss=loss, gain_error=0.0)
+
+    def _solved(self, index: int) -> StageReport:
+        """Solve a stage without steps, and keep what it changes unless showers are farther."""
+        stage = self._everything[index]
+        before = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        kept_before = dict(self.changes)
+        assert stage.solve is not None
+        first, last, numbers = stage.solve()
+        changed = [k for k, p in self.model.named_parameters() if not torch.equal(p, before[k])]
+        named = dict(self.model.named_parameters())
+        self.changes |= {f"{REPLACED}{name}": named[name].detach().clone() for name in changed}
+        distances = None if self.compare is None or not changed else self.compare(self.model)
+        farther = distances is not None and (
+            distances.change is None or distances.change - self.reached > self.config.distance_sigmas * distances.error
+        )
+        if farther:
+            self.model.load_state_dict(before)
+            self.changes = kept_before
+        elif distances is not None and distances.change is not None:
+            self.reached = distances.change
+        accepted = bool(changed) and not farther
+        return StageReport(
+            trained=numbers,
+            total=0,
+            accepted=accepted,
+            steps=0,
+            base_loss=first,
+            loss=last if accepted else first,
+            gain_error=0.0,
+            distances=distances,
+            taken_back=farther,
+        )
 
     def stage(self, index: int) -> StageReport:
         """Adapt one stage, or leave it."""
@@ -325,7 +366,7 @@ class _Run:
             generator = step_generator(config.seed, index, step)
             chosen = torch.randint(stage.size, (batch,), generator=generator)
             noise = torch.randn(batch, stage.noise_features, generator=generator)
-            loss = stage.objective(stage.batch(chosen), noise)
+            loss = stage.loss(stage.batch(chosen), noise)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(parameters, 10.0)
@@ -358,7 +399,7 @@ class _Run:
         chosen = stage.size + torch.arange(n) * stage.validation_size // n
         noise = torch.randn(n, stage.noise_features, generator=step_generator(self.config.seed, 1_000_000, 0))
         parts = torch.arange(n).tensor_split(min(n, held_out, _BLOCKS))
-        losses = [float(stage.objective(stage.batch(chosen[part]), noise[part])) for part in parts]
+        losses = [float(stage.loss(stage.batch(chosen[part]), noise[part])) for part in parts]
         if not all(map(math.isfinite, losses)):
             raise TrainingError(f"the validation loss of '{stage.name}' is not finite; lower the learning rate")
         return torch.tensor(losses)

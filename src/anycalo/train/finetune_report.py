@@ -31,7 +31,7 @@ class StageReport:
     """What became of one stage.
 
     Args:
-        trained, total: parameters.
+        trained, total: parameters; of a stage without steps the numbers that it chose, and 0, since another counts its network.
         accepted: whether its weights were changed.
         steps: of the weights kept.
         base_loss, loss: on held-out showers, before and after.

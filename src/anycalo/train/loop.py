@@ -82,7 +82,7 @@ def train(
             claim(out, run)
         processes.wait()
         state = read_state(out) or State()
-        if (out / CARD).is_file() and state.stage == len(recipe.stages):
+        if (out / CARD).is_file() and state.stage == len(stages):
             return load_model(out)
         if state.tensors:
             model.load_state_dict(state.part("model"))
@@ -180,7 +180,7 @@ def build(recipe: Recipe, showers: Sequence[Showers]) -> tuple[Model, list[Stage
         torch.manual_seed(recipe.seed)
         model = FAMILIES[recipe.family](recipe.model, domain)
     stages = model.stages(training, validation, seed=recipe.seed)
-    names = [s.name for s in stages]
+    names = [s.name for s in stages if s.objective is not None]
     if sorted(names) != sorted(recipe.stages):
         raise TrainingError(
             f"the recipe has stages {', '.join(recipe.stages)}; expected {', '.join(names)} for {recipe.family}"
@@ -211,7 +211,7 @@ class _Loop:
     ) -> None:
         self.recipe, self.model, self.stages, self.out = recipe, model, stages, out
         self.state, self.processes, self.progress, self.validate = state, processes, progress, validate
-        self.total = sum(recipe.stages[s.name].steps for s in stages)
+        self.total = sum(recipe.stages[s.name].steps for s in stages if s.objective is not None)
 
     def run(self, max_minutes: float | None) -> dict[str, float]:
         """Train what is left of the stages; returns the last further validation."""
@@ -219,13 +219,32 @@ class _Loop:
         for index, stage in enumerate(self.stages):
             if index < self.state.stage:
                 continue
+            if stage.objective is None:
+                self._solve(index, stage)
+                continue
             budget = math.inf
             if max_minutes is not None:
-                shares = [self.recipe.stages[s.name].time_share for s in self.stages[index:]]
+                shares = [self.recipe.stages[s.name].time_share for s in self.stages[index:] if s.objective is not None]
                 before = self.state.total_seconds - self.state.seconds
                 budget = max(60 * max_minutes - before, 1.0) * shares[0] / sum(shares)
             metrics = self._stage(index, stage, budget)
         return metrics
+
+    def _solve(self, index: int, stage: Stage) -> None:
+        """A stage without steps; every process of several finds the same."""
+        if stage.solve is None:
+            raise TrainingError(f"the stage '{stage.name}' has neither an objective nor a solution")
+        start = time.monotonic()
+        before, after, _ = stage.solve()
+        seconds = time.monotonic() - start
+        self.state.total_seconds += seconds
+        self.state.losses[stage.name] = after
+        if self.processes.first:
+            entry = {"stage_index": index, "stage": stage.name, "step": 1, "seconds": round(seconds, 2)}
+            log.append(self.out, {**entry, "loss": before, "validation": after, "learning_rate": 0.0})
+        self.state.stage = index + 1
+        self.state.tensors = {}
+        self._save([], None, [], [])
 
     def _stage(self, index: int, stage: Stage, budget: float) -> dict[str, float]:
         recipe, state = self.recipe.stages[stage.name], self.state
@@ -239,7 +258,7 @@ class _Loop:
                 for i, saved_tensor in state.part(name).items():
                     restored[int(i)].copy_(saved_tensor)
         metrics: dict[str, float] = {}
-        last = index == len(self.stages) - 1
+        last = all(s.objective is None for s in self.stages[index + 1 :])
         quarters = int(4 * self._done(recipe, budget))
         saved, clock = time.monotonic(), time.monotonic()
         try:
@@ -256,7 +275,7 @@ class _Loop:
                 clock = now
                 done = self._done(recipe, budget)
                 if self.progress is not None:
-                    before = sum(self.recipe.stages[s.name].steps for s in self.stages[:index])
+                    before = sum(self.recipe.stages[s.name].steps for s in self.stages[:index] if s.objective is not None)
                     self.progress(before + (recipe.steps if done >= 1 else state.step), self.total)
                 if state.step % recipe.validate_every == 0 or done >= 1:
                     further: dict[str, float] = {}
@@ -305,7 +324,7 @@ class _Loop:
         noise = torch.randn(recipe.batch_size, stage.noise_features, generator=generator)
         chosen, noise = self.processes.share(chosen), self.processes.share(noise)
         batch = tuple(t.to(self.processes.device) for t in stage.batch(chosen))
-        loss = stage.objective(batch, noise.to(self.processes.device))
+        loss = stage.loss(batch, noise.to(self.processes.device))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -328,7 +347,7 @@ class _Loop:
         for start in range(0, n, recipe.batch_size):
             part = slice(start, start + recipe.batch_size)
             batch = tuple(t.to(device) for t in stage.batch(chosen[part]))
-            total += float(stage.objective(batch, noise[part].to(device))) * len(chosen[part])
+            total += float(stage.loss(batch, noise[part].to(device))) * len(chosen[part])
         return self.processes.agree(total / n)
 
     def _log(self, index: int, stage: Stage, validation: float, loss: float, rate: float, metrics: Mapping[str, float]) -> None:
