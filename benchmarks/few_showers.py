@@ -28,7 +28,7 @@ from anycalo.generate import generate
 from anycalo.models import Model, load_model
 from anycalo.showers import Showers
 from anycalo.train import FinetuneConfig, finetune
-from anycalo.train.loop import shower_files
+from anycalo.train.data import shower_files
 
 OTHERS = 150
 

@@ -22,7 +22,7 @@ from anycalo.evaluate import evaluate
 from anycalo.generate import generate
 from anycalo.showers import Showers
 from anycalo.train import Recipe, train
-from anycalo.train.loop import shower_files
+from anycalo.train.data import shower_files
 
 
 def shortened(recipe: Recipe, factor: float) -> Recipe:

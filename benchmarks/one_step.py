@@ -41,7 +41,7 @@ from anycalo.models.starts import StartConfig
 from anycalo.showers import Incident, Showers
 from anycalo.train import Recipe, StageRecipe, train
 from anycalo.train.checkpoint import RUN, State, claim, data_digest, write_state
-from anycalo.train.loop import read_showers, split
+from anycalo.train.data import read_showers, split
 
 ROOT = Path(__file__).parent.parent
 TRAINING, TEST = ROOT / "data/ild-photons-3000.h5", ROOT / "data/ild-photons-test.h5"

@@ -38,7 +38,7 @@ from anycalo.generate import generate
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import prepare
 from anycalo.models.pointwise import Rows
-from anycalo.train.loop import read_showers
+from anycalo.train.data import read_showers
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/results-one-step.md"

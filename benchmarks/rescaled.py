@@ -19,7 +19,7 @@ from anycalo.geometry import Detector
 from anycalo.geometry.descriptors import LAYER, RANGED, layer_descriptors
 from anycalo.models.rescaled import rescaled
 from anycalo.showers import ShowerFile, Showers
-from anycalo.train.loop import read_showers
+from anycalo.train.data import read_showers
 
 
 def nearest(donors: Sequence[Showers], detector: Detector, count: int) -> list[Showers]:

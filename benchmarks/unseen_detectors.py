@@ -29,7 +29,7 @@ from anycalo.generate import generate
 from anycalo.models import Model, load_model
 from anycalo.readout import read_out
 from anycalo.showers import Showers
-from anycalo.train.loop import shower_files
+from anycalo.train.data import shower_files
 
 QUANTITIES: dict[str, Callable[[View], np.ndarray]] = {
     "visible energy": lambda view: view.visible_mev,

@@ -65,7 +65,7 @@ def test_padding_takes_no_energy(model: CaloClouds, small_detector: Detector) ->
     padded = halves.points(normal, torch.cat([row, torch.full((40 - len(row),), 6)]), n, e, torch.zeros(1, 3), *told)
     for a, b in zip(plain, padded, strict=True):
         torch.testing.assert_close(a, b[: len(row)])
-    assert not padded[2][len(row) :].any()
+    assert not padded[3][len(row) :].any()
 
 
 @pytest.mark.parametrize("stride", [1, 4])
@@ -172,7 +172,7 @@ def test_a_point_lands_in_its_cell_of_par04(model: CaloClouds, small_detector: D
     row = torch.repeat_interleave(torch.arange(6), n[pick].long())
     normal = torch.randn(600, mesh.halves.point_normals)[: len(row)]
     one = slice(pick, pick + 1)
-    x, y, energy = mesh.points(normal, row, n[one], e[one], extras[one], *(t[:1] for t in told))
+    row, x, y, energy = mesh.points(normal, row, n[one], e[one], extras[one], *(t[:1] for t in told))
     showers = Showers(
         detector=small_detector,
         incident=Incident(energy_mev=1000 * GEV, direction=(math.sin(0.2), 0.0, math.cos(0.2))),

@@ -108,7 +108,7 @@ def test_padding_takes_no_energy(halves: Halves) -> None:
 
 @pytest.mark.slow
 def test_torchscript_for_ddml(model: Model, small_detector: Detector, tmp_path: Path) -> None:
-    layout = DdmlLayout(length=12_000, layers=6)
+    layout = DdmlLayout(length=16_000, layers=6)
     path = export(model, small_detector, "ddml-torchscript", tmp_path / "cc.pt", layout=layout)
     loaded = torch.jit.load(str(path))
     torch.manual_seed(1)
@@ -116,7 +116,7 @@ def test_torchscript_for_ddml(model: Model, small_detector: Detector, tmp_path: 
     found = []
     for _ in range(N):
         out = loaded(*told)
-        assert (out.shape, out.dtype) == ((12_000,), torch.float32)
+        assert (out.shape, out.dtype) == ((16_000,), torch.float32)
         found.append(as_shower(layout, out.numpy()))
     expected = python_showers(model, small_detector, (0.0, math.sin(TILT), math.cos(TILT)))
     assert_alike(np.array(found), of_showers(expected))
@@ -127,7 +127,7 @@ def test_torchscript_for_ddml(model: Model, small_detector: Detector, tmp_path: 
 
 def test_python_for_ddml(model: Model, small_detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Electrons this time: which kind an export is of can be said."""
-    layout = DdmlLayout(length=12_000, layers=6)
+    layout = DdmlLayout(length=16_000, layers=6)
     path = export(model, small_detector, "ddml-python", tmp_path / "calo.py", layout=layout, particle="electron")
     monkeypatch.setenv("ANYCALO_SEED", "4")
     run = imported(path).run_inference

@@ -128,7 +128,8 @@ def test_nothing_hot_is_left_as_it_is() -> None:
 
 def test_the_same_seed_divides_the_same_way() -> None:
     one, two, other = (
-        split_hot(Joined.single(hot_showers()), above_mev=1.0, quantum_mev=0.4, jitter_mm=0.3, seed=seed).showers.energy_mev for seed in (1, 1, 2)
+        split_hot(Joined.single(hot_showers()), above_mev=1.0, quantum_mev=0.4, jitter_mm=0.3, seed=seed).showers.energy_mev
+        for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)

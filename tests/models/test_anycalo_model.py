@@ -72,20 +72,24 @@ def test_a_few_steps_lower_every_loss(zoo_showers: list[Showers], coordinates: s
     torch.manual_seed(0)
     model = AnyCalo(AnyCaloConfig(**SMALL, coordinates=coordinates), Domain.of(zoo_showers))  # type: ignore[arg-type]
     stages = model.stages(zoo_showers[:-1], zoo_showers[-1:], seed=1)
-    assert [s.name for s in stages] == ["totals", "layers", "points", "clusters"]
+    assert [s.name for s in stages] == ["totals", "means", "layers", "points", "clusters", "tracks", "cells"]
     with torch.no_grad():
         model.clusters.head.bias[: model.config.clusters.kinds] = 1.0  # too many children, which can be learnt in a few steps
     for stage in stages:
+        if stage.objective is None:
+            with pytest.raises(ModelError, match="is solved, not trained"):
+                stage.loss((), torch.zeros(0))
+            continue
         assert stage.validation_size > 0
         generator = torch.Generator().manual_seed(1)
-        size = min(stage.size, 400 if stage.name in ("points", "clusters") else 60)
+        size = min(stage.size, 400 if stage.name in ("points", "clusters", "tracks") else 60)
         chosen = torch.randperm(stage.size, generator=generator)[:size]
         noise = torch.randn(size, stage.noise_features, generator=generator)
         batch = stage.batch(chosen)
         optimiser = torch.optim.Adam(stage.module.parameters(), lr=1e-2)
         losses = []
         for _ in range(6):
-            loss = stage.objective(batch, noise)
+            loss = stage.loss(batch, noise)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -94,7 +98,7 @@ def test_a_few_steps_lower_every_loss(zoo_showers: list[Showers], coordinates: s
         assert losses[-1] < losses[0] - 0.01, stage.name
         # Every parameter is trained.
         assert all(p.grad is not None for p in stage.module.parameters()), stage.name
-        held_out = stage.objective(stage.batch(stage.size + torch.arange(5)), noise[:5])
+        held_out = stage.loss(stage.batch(stage.size + torch.arange(5)), noise[:5])
         assert torch.isfinite(held_out), stage.name
 
 
@@ -114,8 +118,9 @@ def test_energies_and_places_are_what_was_drawn(model: AnyCalo, unseen_detector:
     n_total, e_total = decode_totals(told, totals)
     calibrated = showers.layer_energy_mev() * told.calibration.numpy()
     np.testing.assert_allclose(calibrated.sum(axis=1), e_total, rtol=1e-4)
-    # Rounding, and layers that were drawn all but empty.
-    assert (np.abs(showers.counts - n_total.numpy()) <= 13).all()
+    # Rounding, layers that were drawn all but empty, and points with two ends, at most all of them.
+    assert (showers.counts >= n_total.numpy() - 13).all()
+    assert (showers.counts <= 2 * n_total.numpy() + 13).all()
     assert (showers.energy_mev > 0).all()
     # The centre that was drawn, across the axis and in Moliere radii, is that of the points.
     moments, _ = _lateral(model, showers)

@@ -37,32 +37,35 @@ def config(**changes: object) -> FinetuneConfig:
 
 
 def told(base: Model, detector: Detector, *answers: Comparison | None, **changes: object) -> Finetuned:
-    """Fine-tuned, where the check of totals, layers and points answers so."""
-    left = list(answers)
+    """Fine-tuned, where the check of totals, means, layers, points, tracks and cells answers so, in the end with nothing."""
+    left = [*answers, *[None] * 6]
     return finetune(base, toy_showers(detector, 40, 5), config(**changes), compare=lambda _: left.pop(0))
 
 
 def verdicts(tuned: Finetuned) -> list[tuple[bool, bool]]:
-    """Whether totals, layers, points and clusters were accepted, and whether they were taken back."""
-    return [(r.accepted, r.taken_back) for r in tuned.stages.values()]
+    """Whether totals, means, layers and points were accepted, and whether they were taken back."""
+    return [(r.accepted, r.taken_back) for r in list(tuned.stages.values())[:4]]
 
 
 @pytest.mark.parametrize("method", ["full", "lora-1"])
 def test_what_is_taken_back_is_the_base_bit_for_bit(aware: Model, small_detector: Detector, method: str) -> None:
-    tuned = told(aware, small_detector, WORSE, BETTER, NONE, method=Method.parse(method))
+    tuned = told(aware, small_detector, WORSE, WORSE, BETTER, NONE, NONE, WORSE, method=Method.parse(method))
     stages = tuned.stages
     assert {name: (r.accepted, r.taken_back) for name, r in stages.items()} == {
         "totals": (False, True),
+        "means": (False, True),
         "layers": (True, False),
         "points": (False, True),
         "clusters": (False, False),
+        "tracks": (False, True),
+        "cells": (False, True),
     }
     before = aware.state_dict()
     changed = {name.split(".")[0] for name, v in tuned.model.state_dict().items() if not torch.equal(v, before[name])}
     assert changed == {"layers"}
     assert {key.partition(":")[2].split(".")[0] for key in tuned.changes} == {"layers"}
     assert (stages["totals"].steps, stages["totals"].loss) == (0, stages["totals"].base_loss)
-    assert tuned.validation_loss < sum(r.base_loss for r in stages.values())
+    assert tuned.validation_loss < sum(r.base_loss for r in stages.values() if r.total)
     card = json.loads(json.dumps(tuned.card, allow_nan=False))["finetuning"]
     assert card["stages"]["totals"]["taken_back"] is True
     assert card["stages"]["totals"]["distances"] == dataclasses.asdict(WORSE)
@@ -71,15 +74,22 @@ def test_what_is_taken_back_is_the_base_bit_for_bit(aware: Model, small_detector
 
 
 def test_without_an_answer_a_change_stays_and_within_noise_it_does_not(aware: Model, small_detector: Detector) -> None:
-    tuned = told(aware, small_detector, None, BETTER, BETTER, distance_sigmas=3.0)
-    assert verdicts(tuned) == [(True, False), (False, True), (False, True), (False, False)]
+    tuned = told(aware, small_detector, None, BETTER, BETTER, BETTER, distance_sigmas=3.0)
+    assert verdicts(tuned) == [(True, False), (True, False), (False, True), (False, True)]
 
 
 def test_a_change_that_loses_what_an_earlier_one_gained_is_taken_back(aware: Model, small_detector: Detector) -> None:
     """All are nearer than the base: the second less than the first alone, the third more."""
     less, more = (dataclasses.replace(BETTER, change=change) for change in (-0.2, -0.4))
-    tuned = told(aware, small_detector, BETTER, less, more)
-    assert verdicts(tuned) == [(True, False), (False, True), (True, False), (False, False)]
+    tuned = told(aware, small_detector, BETTER, None, less, more)
+    assert verdicts(tuned) == [(True, False), (True, False), (False, True), (True, False)]
+
+
+def test_a_stage_without_steps_stays_within_noise_and_is_taken_back_beyond(aware: Model, small_detector: Detector) -> None:
+    """Its estimate cannot go far, so that it need not be seen to help; but showers may not be farther by more than an error."""
+    within, beyond = (dataclasses.replace(BETTER, change=change) for change in (-0.2, -0.15))
+    for answer, verdict in ((within, (True, False)), (beyond, (False, True))):
+        assert verdicts(told(aware, small_detector, BETTER, answer))[1] == verdict
 
 
 def test_likelihood_rises_and_distances_grow(aware: Model, small_detector: Detector) -> None:

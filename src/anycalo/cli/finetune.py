@@ -20,8 +20,8 @@ from anycalo.models.transplant import base_for
 from anycalo.showers import check_output
 from anycalo.train import FinetuneConfig
 from anycalo.train import finetune as run
+from anycalo.train.data import read_showers
 from anycalo.train.finetune_report import StageReport
-from anycalo.train.loop import read_showers
 
 
 def finetune(

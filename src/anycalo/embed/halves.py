@@ -115,7 +115,7 @@ class _CaloCloudsPoints(nn.Module):
         xy = xy * (m.largest_radius_mm / torch.linalg.vector_norm(xy, dim=1, keepdim=True).clamp_min(1e-6)).clamp_max(1)
         layer = torch.where(padding, 0, row - shower * layers)
         xy = xy + (direction[:, :2] / direction[:, 2:])[shower] * m.z_mm[layer][:, None]
-        return row, xy[:, 0], xy[:, 1], energy
+        return row.clone(), xy[:, 0], xy[:, 1], energy  # a graph has its inputs and its outputs apart
 
 
 def _caloclouds(model: Model, detector: Detector) -> Halves:

@@ -27,7 +27,7 @@ from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models import Domain, Model, Noise, load_model, solvers
 from anycalo.models.config import from_table, to_table
-from anycalo.models.model import Stage
+from anycalo.models.stage import Stage
 from anycalo.showers import Incident, Showers
 
 CARD, LAYERS, POINTS = "onnx.json", "layers.onnx", "points.onnx"
@@ -189,7 +189,7 @@ def export_halves(model: Model, detector: Detector, out: Path) -> None:
     row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
     points = (torch.randn(len(row), halves.point_normals, generator=generator), row, n, e, extras, *told)
     dynamic = ({0: count}, {0: count}, *((by_shower,) * 6))
-    to_onnx(halves.points, points, _POINT_INPUTS, ("row_of_point", "x_mm", "y_mm", "energy_mev_of_point"), dynamic, out / POINTS)
+    to_onnx(halves.points, points, _POINT_INPUTS, ("row_of_end", "x_mm", "y_mm", "energy_mev_of_point"), dynamic, out / POINTS)
     card = {
         "format": FORMAT,
         "version": VERSION,

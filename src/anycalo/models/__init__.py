@@ -3,8 +3,9 @@
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.caloclouds_config import CaloCloudsConfig
 from anycalo.models.load import FAMILIES, load_model, shipped_models
-from anycalo.models.model import Domain, Model, Stage, parameter_count
+from anycalo.models.model import Domain, Model, parameter_count
 from anycalo.models.noise import Noise
+from anycalo.models.stage import Stage
 
 __all__ = [
     "FAMILIES",

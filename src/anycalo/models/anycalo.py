@@ -14,8 +14,9 @@ Everything is learnt in universal coordinates (`universal`), relative to what si
 scaled to what `layers` drew, its sum over the layers to what `totals` drew, and the points of a shower are moved and widened
 to its centre and width. No layer number, layer count or name of a detector is known to any network.
 
-Before training, deposits of one track are joined, which `tracks` takes apart again, and deposits of many tracks divided (`merging`), so that few points carry a
-shower. Some detectors are also shown with neighbouring layers read out together (`grouping`).
+Before training, deposits of one track are joined, which `tracks` takes apart again, and deposits of many tracks divided
+(`merging`), so that few points carry a shower. Some detectors are also shown with neighbouring layers read out together
+(`grouping`).
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ from anycalo.models.cluster_pairs import ClusterPairs
 from anycalo.models.clusters import Clusters, ClustersConfig, Pairs
 from anycalo.models.layer_features import Gaussianise
 from anycalo.models.layer_tokens import NOISE_OF_SHOWER, Shares, encode_layers
-from anycalo.models.model import Domain, Model, Stage
+from anycalo.models.model import Domain, Model
 from anycalo.models.noise import Noise
 from anycalo.models.point_features import Lateral
 from anycalo.models.point_flow import PointFlow, PointFlowConfig
 from anycalo.models.recurrent import RecurrentConfig, RecurrentLayers
 from anycalo.models.shift import shift_totals
 from anycalo.models.sides import whole
+from anycalo.models.stage import Stage
 from anycalo.models.totals import DEPTHS, QUANTITIES, Totals, TotalsConfig
 from anycalo.models.tracks import Ends, Tracks, TracksConfig
 from anycalo.models.universal import COORDINATES, Coordinates, Told
@@ -139,9 +141,9 @@ class AnyCalo(Model):
     # --- training -------------------------------------------------------------------------------------------
 
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
-        """Stages `totals` and `layers` (an example is a shower), `points`, `clusters` and `tracks` (a point); see `Model.stages`.
+        """Stages `totals` and `layers` (an example is a shower), `points`, `clusters` and `tracks` (a point).
 
-        Two are solved without steps: `means`, of the totals, and `cells`, the constants of the clusters.
+        See `Model.stages`. Two are solved without steps: `means`, of the totals, and `cells`, the constants of the clusters.
         """
         data = prepare(self, [*training, *validation], n_training=len(training), seed=seed, fit=fit)
         if fit:
@@ -179,9 +181,11 @@ class AnyCalo(Model):
 
         def tracks_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
             x, context, ends, slope = batch
-            seen = self._point_features(x, torch.ones_like(x[:, 0]))
+            radius, _, energy = self._point_features(x, torch.ones_like(x[:, 0])).unbind(1)
+            share, length, angle, outwards = ends.unbind(1)
             told = self._flip_context(context, _sign(noise))
-            return self.tracks.negative_log_likelihood(told, seen[:, 0], seen[:, 2], Ends(*ends.T, slope)).mean()
+            joined = Ends(share, length, angle, outwards, slope)
+            return self.tracks.negative_log_likelihood(told, radius, energy, joined).mean()
 
         def scores(told: Tensor, x: Tensor) -> Tensor:
             device = next(self.points.parameters()).device

@@ -44,7 +44,7 @@ from anycalo.models.flow import ShowerFlow
 from anycalo.models.layer_features import Gaussianise, LayerFeatures, energy_basis
 from anycalo.models.mean_flow import GAP_FEATURES, TIME_SCALE, AverageVelocity, MeanFlowConfig
 from anycalo.models.merging import merge_tracks
-from anycalo.models.model import Domain, Model, Stage, axis_slopes
+from anycalo.models.model import Domain, Model, axis_slopes
 from anycalo.models.noise import Noise
 from anycalo.models.physics import PointSet
 from anycalo.models.point_features import (
@@ -57,6 +57,7 @@ from anycalo.models.point_features import (
 from anycalo.models.point_stages import MeanFlow, PointData, denoiser_stage, distill_stage, start_stage
 from anycalo.models.pointwise import Pointwise, Rows
 from anycalo.models.samplers import SAMPLERS, consistency, mean_flow
+from anycalo.models.stage import Stage
 from anycalo.models.starts import ConditionalMixture
 from anycalo.showers import Incident, Showers
 

@@ -1,15 +1,15 @@
 """The last stage of the `anycalo` family: clusters as tight as cells see them.
 
-A likelihood says how well every single distance between points is known. What an experiment sees is how many points share a cell,
-and a copula of a few kinds of pairs that is likeliest need not give that. So the constants of `clusters` (the biases of its head)
-are fitted once more, to cells: points are drawn in the totals and layers of given showers (`forced`), always with the same random
-numbers, and numbers of cells are compared,
+A likelihood says how well every single distance between points is known. What an experiment sees is how many points share a
+cell, and a copula of a few kinds of pairs that is likeliest need not give that. So the constants of `clusters` (the biases of
+its head) are fitted once more, to cells: points are drawn in the totals and layers of given showers (`forced`), always with
+the same random numbers, and numbers of cells are compared,
 
-    in steps of a quarter of a decade of energy in MIPs,  and in rings about the shower axis,
+    in steps of a quarter of a decade of energy in MIPs,  in rings about the shower axis,  and in all,
 
-each over what it can be known to: its statistical error, 3 % of itself and 0.3 % of all cells. Levenberg and Marquardt's
-method with numerical derivatives minimises their squares plus those of the changes over `PRIOR`. This is the method of simulated moments
-(McFadden, Econometrica 57 (1989) 995).
+each over what it can be known to: its statistical error, and 3 % of itself and 0.3 % of all cells, or 0.5 % for all.
+Levenberg and Marquardt's method with numerical derivatives minimises their squares plus those of the changes over `PRIOR`.
+This is the method of simulated moments (McFadden, Econometrica 57 (1989) 995).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 from anycalo.geometry.derived import mip_mev, moliere_radius_mm
 from anycalo.models.forced import Forced
 from anycalo.models.grouping import with_cells
-from anycalo.models.model import Solved
+from anycalo.models.stage import Solved
 from anycalo.models.universal import CELLS_MM
 from anycalo.readout import read_out
 from anycalo.showers import Showers
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DECADES = np.arange(-2.5, 3.51, 0.25)
 RINGS_RM = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
-RELATIVE, OF_ALL = 0.03, 0.003
+RELATIVE, OF_ALL, TOTAL = 0.03, 0.003, 0.005
 PRIOR = 1.0
 """How far a constant may well be from where it was."""
 STEP, FARTHEST = 0.4, 0.8
@@ -47,7 +47,7 @@ ITERATIONS, DAMPING, TRIALS = 4, 0.02, 5
 
 
 def numbers_of_cells(showers: Showers) -> np.ndarray:
-    """By energy, then by ring, of each shower: (B, 36)."""
+    """By energy, by ring, and in all, of each shower: (B, 37)."""
     cells, detector, incident = read_out(showers), showers.detector, showers.incident
     mips = cells.energy_mev / mip_mev(detector)[cells.layer]
     slope = incident.direction[:, :2].astype(np.float64) / incident.direction[:, 2:]
@@ -58,7 +58,7 @@ def numbers_of_cells(showers: Showers) -> np.ndarray:
         bins = len(edges) + 1
         index = cells.shower * bins + np.searchsorted(edges, values, side="right")
         columns.append(np.bincount(index, minlength=len(showers) * bins).reshape(len(showers), bins))
-    return np.concatenate(columns, axis=1)
+    return np.concatenate([*columns, columns[0].sum(1, keepdims=True)], axis=1)
 
 
 class Seen:
@@ -75,11 +75,11 @@ class Seen:
         copies = Showers.concatenate([showers] * max(1, drawn // len(showers)))
         self.forced = Forced(model, copies, seed=seed)
         self.mean = numbers_of_cells(showers).mean(axis=0)
-        parts = np.split(self.mean, [len(DECADES) + 1])
-        whole = np.concatenate([np.full(len(part), part.sum()) for part in parts])
+        whole = self.mean[-1]
         # Cells of both samples scatter about as independent ones would.
         chance = 2 * self.mean / len(showers)
         self.error = np.sqrt(chance + (RELATIVE * self.mean) ** 2 + (OF_ALL * whole) ** 2 + 1e-6)
+        self.error[-1] = np.sqrt(chance[-1] + (TOTAL * whole) ** 2 + 1e-6)
 
     def residuals(self, model: AnyCalo) -> np.ndarray:
         """Model less given, over the errors."""

@@ -74,9 +74,7 @@ class Engine:
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""
         told = self.told(detector, incident)
-        drawn, failed = zip(
-            *(self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)), strict=True
-        )
+        drawn, failed = zip(*(self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)), strict=True)
         counts = np.array([one.n.sum() for one in drawn])
         made = self.showers(detector, incident, drawn, noise.normal_points(counts, OF_POINT + OF_TRACK).numpy())
         made.provenance = {"draws": len(incident) + sum(failed), "draws_rejected": sum(failed)}
@@ -102,9 +100,7 @@ class Engine:
             coefficients = draw_points(told, scaled, n, e, own, self._points, x, y, energy, room[3:])
             direction = incident.direction[b] * np.array([turn, 1, 1], incident.direction.dtype)
             place(n, direction, z_mm, unit, across, x, y, layer)
-            ends.append(
-                divide(coefficients, room[3:], n, own, direction, z_mm, joining_mm, self._points.tracks, x, y, energy)
-            )
+            ends.append(divide(coefficients, room[3:], n, own, direction, z_mm, joining_mm, self._points.tracks, x, y, energy))
             ends[-1][0][:] *= turn
         x, y, energy, layer = (np.concatenate(column) for column in zip(*ends, strict=True))
         return Showers(

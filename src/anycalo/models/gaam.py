@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models.made import CellNetwork, CellNetworkConfig, Places
-from anycalo.models.model import Domain, Model, Stage
+from anycalo.models.model import Domain, Model
 from anycalo.models.noise import Noise
 from anycalo.models.point_features import Standardise
 from anycalo.models.segmentation import layer_cells, segment, turned
 from anycalo.models.spiral import SpiralPath, spiral_path
+from anycalo.models.stage import Stage
 from anycalo.showers import Incident, Showers
 
 T = TypeVar("T")

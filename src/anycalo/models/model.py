@@ -11,12 +11,12 @@ import os
 import shutil
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from anycalo.geometry import Detector
 from anycalo.geometry.descriptors import descriptor_ranges
 from anycalo.models.config import from_table, to_table
 from anycalo.models.noise import Noise
+from anycalo.models.stage import Stage
 from anycalo.showers import Incident, Showers
 from anycalo.version import __version__
 
@@ -140,58 +141,6 @@ class Domain:
                     f"'{name}' of {detector.name}, {asked}, reaches outside the trained range, {lowest:.4g} to {highest:.4g}"
                 )
         return found
-
-
-class Solved(NamedTuple):
-    """What a stage without steps has done.
-
-    Args:
-        before, after: what it makes smallest.
-        numbers: how many numbers it had to choose.
-    """
-
-    before: float
-    after: float
-    numbers: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One network to be trained and everything that its training needs.
-
-    Args:
-        name: of the stage, as in the recipe.
-        module: the network whose parameters are trained.
-        batch: the batch of the given indices (a long tensor), as a tuple of tensors.
-        size, validation_size: numbers of training and validation examples; validation examples have
-            the indices from `size` on.
-        noise_features: standard normal numbers that the objective needs for one example.
-        objective: loss of a batch given its noise, (n, noise_features), a scalar mean; none for a stage without steps.
-        solve: of a stage without steps: changes some of the module's parameters at once.
-        follows: the stage whose network this one imitates, for which there is nothing to learn where that has not changed.
-        tuned: whether fine-tuning adapts it; not, where few showers do not teach more than many detectors did.
-    """
-
-    name: str
-    module: nn.Module
-    batch: Callable[[Tensor], tuple[Tensor, ...]] = lambda index: (index,)
-    size: int = 0
-    validation_size: int = 0
-    noise_features: int = 0
-    objective: Callable[[tuple[Tensor, ...], Tensor], Tensor] | None = None
-    solve: Callable[[], Solved] | None = None
-    follows: str | None = None
-    tuned: bool = True
-
-    def loss(self, batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
-        """The objective.
-
-        Raises:
-            ModelError: for a stage without steps.
-        """
-        if self.objective is None:
-            raise ModelError(f"the stage '{self.name}' has no objective: it is solved, not trained")
-        return self.objective(batch, noise)
 
 
 class Model(nn.Module, ABC):

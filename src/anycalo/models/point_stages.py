@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from anycalo.models.consistency import Consistency
 from anycalo.models.edm import Denoiser
 from anycalo.models.mean_flow import AverageVelocity, MeanFlowConfig, average_velocity_loss
-from anycalo.models.model import Stage
 from anycalo.models.objectives import edm_loss
 from anycalo.models.physics import PointSet, physics_loss, scales
 from anycalo.models.pointwise import Pointwise
+from anycalo.models.stage import Stage
 from anycalo.models.starts import ConditionalMixture
 
 _SCALE_SHOWERS = 500

@@ -1,8 +1,9 @@
 """Showers made whole beyond the sides of a detector, before a model that cuts at the sides itself is trained on them.
 
-Generation draws a shower as it would be in a detector without sides, and then loses what lies beyond them. Geant4's showers have lost
-it already: learnt as they are, they would be cut twice. What is missing is drawn from the model itself, for the same particle, and scaled
-by the energies inside. Showers that have lost much are left out, for most of such a shower would be the model's own opinion.
+Generation draws a shower as it would be in a detector without sides, and then loses what lies beyond them. Geant4's showers
+have lost it already: learnt as they are, they would be cut twice. What is missing is drawn from the model itself, for the
+same particle, and scaled by the energies inside. Showers that have lost much are left out, for most of such a shower would be
+the model's own opinion.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Points that were joined become two again: whether a point has two ends, and where they are.
 
 Deposits of one track are joined before training (`merging`), so that points are few and nearly independent. Cells see the
-difference where a track crosses the border of two. So each point is divided again, with a probability that depends on its layer,
-energy and radius, into two ends along the direction in which its track runs. For a point seen as the point flow sees it, radius r
-and energy e both about standard normal over all data, every parameter is a parabola,
+difference where a track crosses the border of two. So each point is divided again, with a probability that depends on its
+layer, energy and radius, into two ends along the direction in which its track runs. For a point seen as the point flow sees
+it, radius r and energy e both about standard normal over all data, every parameter is a parabola,
 
     c . (1, e, (e^2 - 1) / 2, r, (r^2 - 1) / 2)
 
@@ -137,11 +137,12 @@ class Tracks(nn.Module):
 
         Args:
             coefficients: of their layers, (P, NUMBERS).
-            radius, energy: (P,).
+            radius: (P,).
+            energy: (P,).
         """
         ones = torch.ones_like(energy)
         basis = torch.stack([ones, energy, (energy**2 - 1) / 2, radius, (radius**2 - 1) / 2], dim=1)
-        each = (coefficients[:, : PARABOLAS * BASIS].unflatten(1, (PARABOLAS, BASIS)) * basis[:, None]).sum(2)
+        each = (coefficients[:, : PARABOLAS * BASIS].reshape(-1, PARABOLAS, BASIS) * basis[:, None]).sum(2)
         divided, share, share_spread, length, length_spread, heading, near = each.unbind(1)
         return Line(
             divided=divided,
@@ -176,7 +177,8 @@ class Tracks(nn.Module):
 
         Args:
             coefficients: of the layers of the points, (P, NUMBERS).
-            radius, energy: as the point flow sees them, (P,).
+            radius: as the point flow sees it, (P,).
+            energy: the same.
             outwards: angle of the line from the shower axis to each point, (P,).
             slope: of the shower axis, (P, 2).
             normal: standard normal numbers, (P, OF_TRACK).

@@ -36,12 +36,12 @@ from torch import Tensor
 
 from anycalo.adapt import Adaptation, Method
 from anycalo.errors import TrainingError
-from anycalo.geometry.descriptors import descriptor_ranges
 from anycalo.models import FAMILIES, Domain, Model, Stage
 from anycalo.models.adapter import REPLACED
 from anycalo.models.model import parameter_count
 from anycalo.showers import Showers
 from anycalo.train.checkpoint import data_digest
+from anycalo.train.data import widened
 from anycalo.train.finetune_config import FinetuneConfig
 from anycalo.train.finetune_report import Comparison, StageReport
 from anycalo.train.loop import step_generator, swapped
@@ -76,8 +76,8 @@ class Finetuned:
 
     @property
     def validation_loss(self) -> float:
-        """Sum of the stages' losses on held-out showers."""
-        return sum(s.loss for s in self.stages.values())
+        """Sum of the losses on held-out showers, of the stages that are trained in steps."""
+        return sum(s.loss for s in self.stages.values() if s.total)
 
 
 def finetune(
@@ -139,33 +139,6 @@ def from_scratch(like: Model, showers: Showers, config: FinetuneConfig, *, progr
     run = _Run(model.train(), _folds(model, showers, config, fit=False), showers, config, progress)
     reports = run.stages()
     return Finetuned(model=model.eval(), changes={}, stages=reports, card={})
-
-
-def widened(base: Model, showers: Showers) -> Domain:
-    """The domain of a base and of the showers that it was fine-tuned on.
-
-    Of a model of one geometry it is the base's: the energies are built into its scales.
-    """
-    old, new = base.domain, Domain.of([showers])
-    if base.family != "anycalo":
-        return old
-    detectors = {text: None for text in (*old.detectors, showers.detector.to_toml())}
-    several = not old.detectors or len(detectors) > 1
-    ranges = dict(old.ranges)
-    if several:
-        known = [old.detector] if old.detectors else []
-        for detector in (*known, showers.detector):
-            for name, (low, high) in descriptor_ranges(detector).items():
-                lowest, highest = ranges.get(name, (low, high))
-                ranges[name] = (min(low, lowest), max(high, highest))
-    return Domain(
-        particles=tuple(sorted({*old.particles, *new.particles})),
-        energy_mev=(min(old.energy_mev[0], new.energy_mev[0]), max(old.energy_mev[1], new.energy_mev[1])),
-        max_angle_rad=max(old.max_angle_rad, new.max_angle_rad),
-        detectors=() if several else old.detectors,
-        n_detectors=old.n_detectors + int(several),
-        ranges=ranges,
-    )
 
 
 def _used(showers: Showers) -> Showers:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from anycalo.errors import TrainingError
-from anycalo.geometry import Detector
 from anycalo.models import FAMILIES, Domain, Model, Stage, load_model
 from anycalo.models.model import CARD
 from anycalo.showers import Showers
@@ -28,12 +27,12 @@ from anycalo.train.checkpoint import (
     read_state,
     write_state,
 )
+from anycalo.train.data import Data, read_showers, split
 from anycalo.train.processes import Processes, joined
 from anycalo.train.recipe import Recipe, StageRecipe
 
 Progress = Callable[[int, int], None]
 Validate = Callable[[Model, Sequence[Showers]], Mapping[str, float]]
-Data = Showers | Sequence[Showers] | str | Path | Sequence[str | Path]
 
 
 def train(
@@ -105,67 +104,6 @@ def train(
             log.draw(out)
         processes.wait()
         return model.to("cpu").eval()
-
-
-def read_showers(data: Data) -> list[Showers]:
-    """Showers from files and folders, or as they are: one batch for each detector, in the order of their first file.
-
-    Raises:
-        TrainingError: if no file is given, or a folder holds none.
-    """
-    if isinstance(data, Showers):
-        return [data]
-    sources: Sequence[str | Path | Showers] = [data] if isinstance(data, (str, Path)) else list(data)
-    batches: dict[Detector, list[Showers]] = {}
-    for source in sources:
-        for batch in [source] if isinstance(source, Showers) else [Showers.open(p) for p in shower_files(Path(source))]:
-            batches.setdefault(batch.detector, []).append(batch)
-    if not batches:
-        raise TrainingError("no training data: expected at least one shower file")
-    return [parts[0] if len(parts) == 1 else Showers.concatenate(parts) for parts in batches.values()]
-
-
-def shower_files(source: Path) -> list[Path]:
-    """A file itself; of a folder its shower files, sorted by name.
-
-    Raises:
-        TrainingError: if a folder holds none.
-    """
-    if not source.is_dir():
-        return [source]
-    found = sorted(source.glob("*.h5"))
-    if not found:
-        raise TrainingError(f"{source} holds no shower file (*.h5); expected a folder that 'anycalo simulate --zoo' has filled")
-    return found
-
-
-def split(recipe: Recipe, showers: Sequence[Showers]) -> tuple[list[Showers], list[Showers]]:
-    """The showers to train on and those held out to validate with; empty showers are in neither.
-
-    Of one detector, showers are held out; of several, whole detectors, so that validation says what the model makes
-    of geometries that it has not seen.
-
-    Raises:
-        TrainingError: if there are too few showers.
-    """
-    used = []
-    for batch in showers:
-        visible = batch.visible_mev() > 0
-        if visible.any():
-            used.append(batch if visible.all() else batch[visible])
-    count = sum(map(len, used))
-    if count < 20:
-        raise TrainingError(f"{count} showers with visible energy; expected at least 20 to train and validate on")
-    if len(used) == 1:
-        fraction = max(recipe.validation_fraction, 1 / count)
-        training, validation = used[0].split([1 - fraction, fraction], recipe.seed)
-        return [training], [validation]
-    order = np.random.default_rng(recipe.seed).permutation(len(used))
-    held_out = set(order[: max(1, round(recipe.validation_fraction * len(used)))].tolist())
-    parts: tuple[list[Showers], list[Showers]] = ([], [])
-    for k, batch in enumerate(used):
-        parts[k in held_out].append(batch)
-    return parts
 
 
 def build(recipe: Recipe, showers: Sequence[Showers]) -> tuple[Model, list[Stage], dict[str, int]]:
