@@ -70,6 +70,9 @@ data/ild-photons-test.h5: | $(INSTALLED)
 	$(PHOTONS) -n 2000 --seed 202 --out $@
 
 # Showers that no shipped model was trained on.
+data/ild-photons-train-1000.h5: | $(INSTALLED)
+	$(PHOTONS) -n 1000 --spectrum log --seed 404 --out $@
+
 data/ild-photons-3000.h5: | $(INSTALLED)
 	$(PHOTONS) -n 3000 --spectrum log --seed 404 --out $@
 
@@ -128,8 +131,10 @@ zero-shot: $(TESTS) data/zoo-unseen
 	$(BIN)/python benchmarks/zero_shot.py anycalo-base $(TESTS) --out runs/zero-shot
 
 # Fine-tuning with a hundred showers, and the study of ways to do it, which goes on where it was stopped.
-HUNDRED = fe-scint:data/fe-scint-train.h5:data/fe-scint-test.h5 testem3:data/testem3-train.h5:data/testem3-test.h5 \
-	cu-si:data/cu-si-train.h5:data/cu-si-test.h5 ild-ecal:data/ild-photons-train.h5:data/ild-photons-test.h5
+THOUSANDS = $(foreach name,cu-si fe-scint testem3,data/$(name)-train-1000.h5 data/$(name)-test.h5)
+HUNDRED = fe-scint:data/fe-scint-train-1000.h5:data/fe-scint-test.h5 \
+	testem3:data/testem3-train-1000.h5:data/testem3-test.h5 cu-si:data/cu-si-train-1000.h5:data/cu-si-test.h5 \
+	ild-ecal:data/ild-photons-train-1000.h5:data/ild-photons-test.h5
 ELECTRONS = $(BIN)/anycalo simulate calochallenge-3 --particle electron --energy 1GeV:100GeV --spectrum log
 
 data/%-train.h5: | $(INSTALLED)
@@ -142,10 +147,10 @@ data/calochallenge-3-electrons-train.h5: | $(INSTALLED)
 	$(ELECTRONS) -n 600 --seed 301 --out $@
 
 data/calochallenge-3-electrons-test.h5: | $(INSTALLED)
-	$(ELECTRONS) -n 400 --seed 302 --out $@
+	$(ELECTRONS) -n 2000 --seed 302 --out $@
 
-few-showers: data/ild-photons-train.h5 data/ild-photons-test.h5 data/fe-scint-train.h5 data/testem3-train.h5 data/cu-si-train.h5 \
-		data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/fe-scint-test.h5 data/testem3-test.h5 data/cu-si-test.h5 \
+few-showers: data/ild-photons-train.h5 data/ild-photons-train-1000.h5 data/ild-photons-test.h5 $(THOUSANDS) \
+		data/fe-scint-train.h5 data/testem3-train.h5 data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/fe-scint-test.h5 data/testem3-test.h5 data/cu-si-test.h5 \
 		data/zoo-validation
 	$(BIN)/python benchmarks/few_showers.py $(BASE) data/zoo-validation data/ild-photons-train.h5 data/fe-scint-train.h5 \
 		data/testem3-train.h5 data/pb-scint-train.h5 data/calochallenge-3-train.h5 --out runs/few-showers
@@ -156,8 +161,6 @@ few-showers: data/ild-photons-train.h5 data/ild-photons-test.h5 data/fe-scint-tr
 		$(BIN)/anycalo generate runs/hundred/$$name --like $$truth --seed 1 --out runs/hundred/$$name.h5 && \
 		$(BIN)/anycalo evaluate $$truth runs/hundred/$$name.h5 --out runs/hundred/report-$$name || exit 1; \
 	done
-
-THOUSANDS = $(foreach name,cu-si fe-scint testem3,data/$(name)-train-1000.h5 data/$(name)-test.h5)
 
 transfer: data/calochallenge-3-electrons-train.h5 data/calochallenge-3-electrons-test.h5 $(THOUSANDS)
 	$(BIN)/anycalo study benchmarks/transfer-small.toml --out runs/transfer-caloclouds --threads 1

@@ -15,7 +15,7 @@ from anycalo.models import load_model
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import joined_points, prepare
 from anycalo.models.cells import MOST_DETECTORS, Seen, fit_to_cells, numbers_of_cells, seen_cells
-from anycalo.models.shift import SCATTER, differences, shift_totals
+from anycalo.models.shift import SCATTER, SURE, differences, shift_totals
 from anycalo.models.sides import MOST, whole
 from anycalo.models.totals import QUANTITIES
 from anycalo.models.universal import Geometry, particle_table
@@ -84,7 +84,7 @@ def test_few_showers_move_the_means_as_far_as_they_are_known(base: AnyCalo, dete
         assert solved.after < solved.before
         moved = (tuned.totals.moments(data.told)[0] - base.totals.moments(data.told)[0]).mean(0).double()
         scatter = torch.tensor(SCATTER, dtype=torch.float64)
-        wanted = torch.where(found.abs() > error, found * scatter**2 / (scatter**2 + error**2), 0.0)
+        wanted = torch.where(found.abs() > SURE * error, found * scatter**2 / (scatter**2 + error**2), 0.0)
         torch.testing.assert_close(moved, wanted, rtol=1e-3, atol=1e-5)
         assert float(moved.abs().max()) > 0.01
         assert float(moved[2]) == pytest.approx(0, abs=1e-6)  # by symmetry

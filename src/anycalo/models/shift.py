@@ -7,7 +7,8 @@ that the model was not trained on its size is known, tau (`SCATTER`). The expect
     d tau^2 / (tau^2 + s^2)
 
 (normal distributions; Robbins' empirical Bayes), which is nearer to it on average than either d or nothing. Where d is within
-one error, nothing is moved. Means over showers are weighted by what the model says of the spread of each.
+two errors, nothing is moved: what is right would be lost to the chance of few showers. Means over showers are weighted by
+what the model says of the spread of each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from anycalo.models.stage import Solved
 if TYPE_CHECKING:
     from anycalo.models.anycalo import AnyCalo
 
+SURE = 2.0
+"""Errors by which a mean must be off to be moved."""
 SCATTER = (0.015, 0.02, 0.0, 0.02, 0.026, 0.03, 0.015)
 """Root mean square over the 120 detectors of `zoo-unseen` of the mean differences, without the noise of their 12 showers each.
 
@@ -51,7 +54,7 @@ def shift_totals(model: AnyCalo, data: Prepared) -> Solved:
     """
     found, error = differences(model, data)
     scatter = torch.tensor(SCATTER, dtype=torch.float64)
-    move = torch.where(found.abs() > error, found * scatter**2 / (scatter**2 + error**2), 0.0)
+    move = torch.where(found.abs() > SURE * error, found * scatter**2 / (scatter**2 + error**2), 0.0)
     model.totals.move(move.float())
     before, after = (float((left / error).square().sum()) for left in (found, found - move))
     return Solved(before, after, len(move))
