@@ -25,10 +25,11 @@ from anycalo.showers import Incident, Showers
 PARTS: dict[str, list[tuple[Any, str, str]]] = {
     "anycalo": [
         (engine.Engine, "sample", "everything but checks"),
-        (engine.Engine, "_told", "what the networks are told"),
+        (engine.Engine, "told", "what the networks are told"),
         (engine, "draw_layers", "totals and layers"),
         (engine, "draw_points", "points"),
         (engine, "place", "into the detector"),
+        (engine, "divide", "tracks"),
         (anycalo.AnyCalo, "state", "has a weight been changed"),
         (engine, "Showers", "checks of the showers"),
     ],

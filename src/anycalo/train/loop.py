@@ -173,7 +173,9 @@ class _Loop:
         if stage.solve is None:
             raise TrainingError(f"the stage '{stage.name}' has neither an objective nor a solution")
         start = time.monotonic()
+        self.model.to("cpu")  # compiled loops make the showers that it looks at
         before, after, _ = stage.solve()
+        self.model.to(self.processes.device)
         seconds = time.monotonic() - start
         self.state.total_seconds += seconds
         self.state.losses[stage.name] = after
