@@ -150,8 +150,7 @@ data/calochallenge-3-electrons-test.h5: | $(INSTALLED)
 	$(ELECTRONS) -n 2000 --seed 302 --out $@
 
 few-showers: data/ild-photons-train.h5 data/ild-photons-train-1000.h5 data/ild-photons-test.h5 $(THOUSANDS) \
-		data/fe-scint-train.h5 data/testem3-train.h5 data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/fe-scint-test.h5 data/testem3-test.h5 data/cu-si-test.h5 \
-		data/zoo-validation
+		data/fe-scint-train.h5 data/testem3-train.h5 data/pb-scint-train.h5 data/calochallenge-3-train.h5 data/zoo-validation
 	$(BIN)/python benchmarks/few_showers.py $(BASE) data/zoo-validation data/ild-photons-train.h5 data/fe-scint-train.h5 \
 		data/testem3-train.h5 data/pb-scint-train.h5 data/calochallenge-3-train.h5 --out runs/few-showers
 	rm -rf runs/hundred

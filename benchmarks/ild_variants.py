@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anycalo.evaluate.view import View
 from anycalo.generate import generate
 from anycalo.geometry import Detector
 from anycalo.geometry.detector import Slab
 from anycalo.models import load_model
 from anycalo.readout import read_out
+from anycalo.readout.view import View
 from anycalo.showers import Beam, Showers
 from anycalo.simulate import simulate
 

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anycalo.evaluate.view import View
 from anycalo.generate import generate
 from anycalo.models import Model, load_model
 from anycalo.readout import read_out
+from anycalo.readout.view import View
 from anycalo.showers import Showers
 from anycalo.train.data import shower_files
 

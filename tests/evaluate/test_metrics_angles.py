@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from anycalo.evaluate.angles import angle_errors, angle_metrics, shower_axis
-from anycalo.evaluate.view import View
 from anycalo.geometry import Detector
 from anycalo.readout import Cells
+from anycalo.readout.view import View
 from anycalo.showers import Incident
 
 

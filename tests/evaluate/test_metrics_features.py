@@ -11,10 +11,10 @@ from anycalo.evaluate.calochallenge import separation_powers
 from anycalo.evaluate.high_level import LAYER_COLUMNS, SHOWER_COLUMNS, Scale, feature_names, high_level_features, layer_features
 from anycalo.evaluate.metrics import Halves
 from anycalo.evaluate.observables import measure
-from anycalo.evaluate.view import View, layer_depth_x0
 from anycalo.geometry import Detector
 from anycalo.geometry.derived import mip_mev
 from anycalo.readout import read_out
+from anycalo.readout.view import View, layer_depth_x0
 from anycalo.showers import Incident, Showers
 
 ALSO = {"features": high_level_features}

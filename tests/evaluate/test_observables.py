@@ -8,9 +8,9 @@ import pytest
 from anycalo.errors import EvaluationError
 from anycalo.evaluate import OBSERVABLES, measure
 from anycalo.evaluate.observables import Observable, visible_energy
-from anycalo.evaluate.view import layer_depth_x0, layer_edges_x0
 from anycalo.geometry import Detector
 from anycalo.geometry.derived import mip_mev, moliere_radius_mm
+from anycalo.readout.view import layer_depth_x0, layer_edges_x0
 from anycalo.showers import Incident, Showers
 
 

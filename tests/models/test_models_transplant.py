@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from anycalo.errors import ModelError
-from anycalo.evaluate.view import layer_depth_x0
 from anycalo.geometry import Detector
 from anycalo.geometry.readouts import Rectangular
 from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
@@ -27,6 +26,7 @@ from anycalo.models.transplant import (
     transplant,
     zero_shot,
 )
+from anycalo.readout.view import layer_depth_x0
 from anycalo.showers import Beam, Incident, Showers
 from samples import SMALL
 from toyshowers import toy_showers

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anycalo.embed.halves import ATTEMPTS, take_apart
+from anycalo.embed.halves import ATTEMPTS, in_layers, take_apart
 from anycalo.embed.request import ExportRequest
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
@@ -125,8 +125,7 @@ class _TwoAngle(nn.Module):
             row = torch.repeat_interleave(torch.arange(self.n_layers), n[0].long())
             normal = torch.randn(row.shape[0], self.point_normals)
             row, x, y, deposit = self.points(normal, row, n, e, extras, mev, direction, charge)
-            # Layer by layer, without padding.
-            order = torch.argsort(row, stable=True)[: int((row < self.n_layers).sum())]
+            order = in_layers(row, self.n_layers)
             row, x, y, deposit = row[order], x[order], y[order], deposit[order]
             if row.shape[0] <= self.capacity:
                 break

@@ -166,6 +166,11 @@ def take_apart(model: Model, detector: Detector) -> Halves:
     return HALVES[model.family](copy.deepcopy(model).cpu().eval().requires_grad_(False), detector)
 
 
+def in_layers(row: Tensor, rows: int) -> Tensor:
+    """The order of points row by row, ends of one point one after the other, without padding, which has the row `rows`."""
+    return torch.argsort(row, stable=True)[: int((row < rows).sum())]
+
+
 LayersCall = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 PointsCall = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
@@ -213,8 +218,7 @@ def sample_halves(
     counts = n.sum(1).long().numpy()
     row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
     row, x, y, energy = points(noise.normal_points(counts, halves.point_normals), row, n, e, extras, *told)
-    # Layer by layer, without padding; ends of one point follow one another.
-    order = torch.argsort(row, stable=True)[: int((row < n.numel()).sum())]
+    order = in_layers(row, n.numel())
     row, x, y, energy = (t[order] for t in (row, x, y, energy))
     counts = torch.bincount(torch.div(row, n_layers, rounding_mode="floor"), minlength=size).numpy()
     return Showers(

@@ -5,7 +5,7 @@ from anycalo.evaluate.evaluate import evaluate
 from anycalo.evaluate.observables import OBSERVABLES, Observable, measure
 from anycalo.evaluate.results import Evaluation, MetricResult, ObservableResult, SeparationResult, Summary
 from anycalo.evaluate.separation import PairSettings, Separation, separate
-from anycalo.evaluate.view import View
+from anycalo.readout.view import View
 
 __all__ = [
     "OBSERVABLES",

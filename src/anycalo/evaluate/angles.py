@@ -13,7 +13,7 @@ import numpy as np
 
 from anycalo.evaluate.metrics import Metric, result
 from anycalo.evaluate.results import MetricResult
-from anycalo.evaluate.view import View
+from anycalo.readout.view import View
 
 HOT_SHARE = 0.04
 """Share of the cells of a shower that counts as its most energetic."""

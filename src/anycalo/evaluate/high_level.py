@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from anycalo.evaluate.observables import shower_max, shower_start
-from anycalo.evaluate.view import View
 from anycalo.geometry import Detector
+from anycalo.readout.view import View
 
 SHOWER_COLUMNS = (
     "log_incident_energy",

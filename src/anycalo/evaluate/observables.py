@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 
 from anycalo.errors import EvaluationError
-from anycalo.evaluate.view import View, layer_depth_x0, layer_edges_x0
 from anycalo.geometry import Detector
 from anycalo.geometry.derived import moliere_radius_mm
 from anycalo.readout import read_out
+from anycalo.readout.view import View, layer_depth_x0, layer_edges_x0
 from anycalo.showers import Showers
 
 Kind = Literal["scalar", "family", "profile", "spectrum"]

@@ -201,6 +201,21 @@ def atan(x: Number) -> Number:
     return -y if x < ZERO else y
 
 
+@inlined
+def from_normal(h: Number, knots: Array, edge: Number) -> Number:
+    """`layer_features.Gaussianise.inverse` of one number."""
+    steps = knots.shape[0] - 1
+    outer = max(knots.shape[0] // 6, 1)
+    step = TWO * edge / _f(steps)
+    at = (h + edge) / step
+    k = min(max(int(at), 0), steps - 1)
+    inner = knots[k] + (at - _f(k)) * (knots[k + 1] - knots[k])
+    low = (knots[outer] - knots[0]) / _f(outer)
+    high = (knots[steps] - knots[steps - outer]) / _f(outer)
+    outside = knots[0] + low * at if at < ZERO else knots[steps] + high * (at - _f(steps))
+    return outside if at < ZERO or at > _f(steps) else inner
+
+
 class Perceptron(NamedTuple):
     """Weights of a `mixture.perceptron` of K maps to H numbers, whose input is a part of each row and a part that rows share.
 

@@ -9,9 +9,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anycalo.models.arithmetic import ONE, ZERO, Array, Number, affine, asinh, compiled, exp, log, product, sigmoid, sinh
+from anycalo.models.arithmetic import (
+    ONE,
+    ZERO,
+    Array,
+    Number,
+    affine,
+    asinh,
+    compiled,
+    exp,
+    from_normal,
+    log,
+    product,
+    sigmoid,
+    sinh,
+)
 from anycalo.models.flow_kernels import SMALL, TINY, Maps, bias_of, weight_of
-from anycalo.models.point_kernels import from_normal, impose, scale_layers
+from anycalo.models.point_kernels import impose, scale_layers
 
 CONDITIONS = (
     *("log_energy", "dx", "dy", "dz", "charge", "log_points", "log_width"),

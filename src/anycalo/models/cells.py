@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anycalo.geometry.derived import mip_mev, moliere_radius_mm
+from anycalo.geometry.derived import moliere_radius_mm
 from anycalo.models.forced import Forced
 from anycalo.models.grouping import with_cells
 from anycalo.models.stage import Solved
 from anycalo.models.universal import CELLS_MM
-from anycalo.readout import read_out
+from anycalo.readout import View, read_out
 from anycalo.showers import Showers
 
 if TYPE_CHECKING:
@@ -41,24 +41,19 @@ STEP, FARTHEST = 0.4, 0.8
 """Of the derivatives, and of an iteration in each constant."""
 DRAWN = 300
 """Showers drawn for one comparison, over all detectors, where fewer are given."""
-MOST_SHOWERS, MOST_DETECTORS = 200, 200
+MOST_SHOWERS, MOST_DETECTORS, OF_EACH = 200, 200, 8
+"""Showers of one detector; or of many detectors so many, and showers of each of them."""
 ITERATIONS, DAMPING, TRIALS = 4, 0.02, 5
 """At most; Levenberg and Marquardt's damping, at first; how often it is raised before the search ends."""
 
 
 def numbers_of_cells(showers: Showers) -> np.ndarray:
     """By energy, by ring, and in all, of each shower: (B, 37)."""
-    cells, detector, incident = read_out(showers), showers.detector, showers.incident
-    mips = cells.energy_mev / mip_mev(detector)[cells.layer]
-    slope = incident.direction[:, :2].astype(np.float64) / incident.direction[:, 2:]
-    axis = slope[cells.shower] * detector.layer_z_mm[cells.layer][:, None]
-    radius = np.hypot(cells.x_mm - axis[:, 0], cells.y_mm - axis[:, 1]) / moliere_radius_mm(detector)
-    columns = []
-    for values, edges in ((np.log10(np.maximum(mips, 1e-9)), DECADES), (radius, RINGS_RM)):
-        bins = len(edges) + 1
-        index = cells.shower * bins + np.searchsorted(edges, values, side="right")
-        columns.append(np.bincount(index, minlength=len(showers) * bins).reshape(len(showers), bins))
-    return np.concatenate([*columns, columns[0].sum(1, keepdims=True)], axis=1)
+    view = View(read_out(showers), showers.incident)
+    decade = np.searchsorted(DECADES, np.log10(np.maximum(view.mips, 1e-9)), side="right")
+    ring = np.searchsorted(RINGS_RM, view.r_mm / moliere_radius_mm(showers.detector), side="right")
+    by_energy, by_ring = view.histogram(decade, len(DECADES) + 1), view.histogram(ring, len(RINGS_RM) + 1)
+    return np.concatenate([by_energy, by_ring, view.hits[:, None]], axis=1)
 
 
 class Seen:
@@ -87,7 +82,7 @@ class Seen:
 
 
 @torch.no_grad()
-def fit_to_cells(model: AnyCalo, batches: Sequence[Showers], *, seed: int, prior: float = PRIOR) -> Solved:
+def fit_to_cells(model: AnyCalo, batches: Sequence[Showers], *, seed: int) -> Solved:
     """Change the constants of the model's clusters; see the module's text.
 
     All kinds of children within a layer share one change of every constant, and so do those of the layer before: 16 numbers.
@@ -96,7 +91,6 @@ def fit_to_cells(model: AnyCalo, batches: Sequence[Showers], *, seed: int, prior
         model: whose other networks are trained.
         batches: given showers, one batch a detector.
         seed: of the points.
-        prior: see `PRIOR`.
 
     Returns:
         Mean over the detectors of the sum of squares, before and after.
@@ -108,7 +102,7 @@ def fit_to_cells(model: AnyCalo, batches: Sequence[Showers], *, seed: int, prior
     def residuals(change: np.ndarray) -> np.ndarray:
         bias.copy_(start + torch.from_numpy(change).float() @ groups)
         cells = np.concatenate([one.residuals(model) for one in seen]) / np.sqrt(len(seen))
-        return np.concatenate([cells, change / prior])
+        return np.concatenate([cells, change / PRIOR])
 
     change, damping = np.zeros(len(groups)), DAMPING
     found = residuals(change)
@@ -140,7 +134,7 @@ def _groups(rows: int, kinds: int, same: int) -> Tensor:
 
 
 def seen_cells(batches: Sequence[Showers], other: float, *, seed: int) -> list[Showers]:
-    """Showers to fit to: of one detector the first `MOST_SHOWERS`; of many some showers of some, drawn at random.
+    """Showers to fit to: of one detector the first `MOST_SHOWERS`; of many `OF_EACH` of some, drawn at random.
 
     Args:
         batches: one a detector.
@@ -153,6 +147,6 @@ def seen_cells(batches: Sequence[Showers], other: float, *, seed: int) -> list[S
     found = []
     for k in np.sort(rng.permutation(len(batches))[:MOST_DETECTORS]):
         size = float(np.exp(rng.uniform(*np.log(CELLS_MM))))
-        batch = batches[k][: MOST_SHOWERS // 25]
+        batch = batches[k][:OF_EACH]
         found.append(with_cells(batch, size) if rng.random() < other else batch)
     return found

@@ -100,7 +100,9 @@ class Engine:
             coefficients = draw_points(told, scaled, n, e, own, self._points, x, y, energy, room[3:])
             direction = incident.direction[b] * np.array([turn, 1, 1], incident.direction.dtype)
             place(n, direction, z_mm, unit, across, x, y, layer)
-            ends.append(divide(coefficients, room[3:], n, own, direction, z_mm, joining_mm, self._points.tracks, x, y, energy))
+            ends.append(
+                divide(coefficients, room[3:], own, direction, z_mm, joining_mm, self._points.tracks, x, y, energy, layer)
+            )
             ends[-1][0][:] *= turn
         x, y, energy, layer = (np.concatenate(column) for column in zip(*ends, strict=True))
         return Showers(

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 GAUGE = 0.05
 COUNT_OFFSET = 2.0
-_EDGE = 3.0
+EDGE = 3.0
+"""Where the knots of `Gaussianise` end."""
 
 
 def energy_basis(log_energy: Tensor, slant: Tensor, degree: int = 3) -> Tensor:
@@ -82,7 +83,7 @@ class Gaussianise(nn.Module):
 
     def __init__(self, dimension: int, *, knots: int = 49) -> None:
         super().__init__()
-        levels = torch.linspace(-_EDGE, _EDGE, knots)
+        levels = torch.linspace(-EDGE, EDGE, knots)
         self.register_buffer("levels", levels)
         self.register_buffer("knots", levels.repeat(dimension, 1))
 

@@ -24,8 +24,8 @@ from anycalo.models.arithmetic import (
     compiled,
     cos_pi,
     exp,
+    from_normal,
     gelu,
-    inlined,
     log,
     perceptron,
     sin_pi,
@@ -134,21 +134,6 @@ def inverse_spline(knots: Array, bins: int, bound: Number, y: Array, x: Array, w
         a, b, c = rise * (slope - d0) + curve, rise * d0 - curve, -slope * above
         z = TWO * c / (-b - np.sqrt(max(b * b - FOUR * a * c, ZERO)))
         x[p] = x0[p] * to_x - bound + z * run if inside else y[p]
-
-
-@inlined
-def from_normal(h: Number, knots: Array, edge: Number) -> Number:
-    """`layer_features.Gaussianise.inverse` of one number."""
-    steps = knots.shape[0] - 1
-    outer = max(knots.shape[0] // 6, 1)
-    step = TWO * edge / _f(steps)
-    at = (h + edge) / step
-    k = min(max(int(at), 0), steps - 1)
-    inner = knots[k] + (at - _f(k)) * (knots[k + 1] - knots[k])
-    low = (knots[outer] - knots[0]) / _f(outer)
-    high = (knots[steps] - knots[steps - outer]) / _f(outer)
-    outside = knots[0] + low * at if at < ZERO else knots[steps] + high * (at - _f(steps))
-    return outside if at < ZERO or at > _f(steps) else inner
 
 
 @compiled

@@ -8,14 +8,12 @@ the model's own opinion.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from anycalo.errors import DomainWarning
 from anycalo.models.noise import Noise
 from anycalo.showers import Showers
 
@@ -41,12 +39,10 @@ def whole(model: AnyCalo, showers: Showers, *, seed: int) -> Showers:
         Those that have kept most of their energy, in a detector with sides out of reach.
     """
     wide = replace(showers.detector, size_mm=(FAR_MM, FAR_MM))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DomainWarning)
-        parts = [
-            model.sample(wide, showers.incident[k : k + _BATCH], Noise(seed, range(k, min(k + _BATCH, len(showers)))))
-            for k in range(0, len(showers), _BATCH)
-        ]
+    parts = [
+        model.sample(wide, showers.incident[k : k + _BATCH], Noise(seed, range(k, min(k + _BATCH, len(showers)))))
+        for k in range(0, len(showers), _BATCH)
+    ]
     made = Showers.concatenate(parts)
     beyond = ~showers.detector.between_sides(made.x_mm, made.y_mm)
     energy = made.energy_mev.astype(np.float64)

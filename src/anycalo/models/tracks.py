@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from anycalo.errors import ModelError
 from anycalo.models.clusters import CLOSEST, probability, wrapped_ratio
-from anycalo.models.layer_features import Gaussianise
+from anycalo.models.layer_features import EDGE, Gaussianise
 from anycalo.models.mixture import perceptron
 
 OF_TRACK = 4
@@ -42,8 +42,6 @@ INCLINED = 0.3
 """Added to the length of v before its logarithm is taken."""
 MOST_SPREAD = 1.5
 """Logarithms of spreads and of h lie between minus this and this."""
-EDGE = 3.0
-"""Where the maps of share and length to normal numbers end."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -212,19 +212,12 @@ class _Run:
         kept_before = dict(self.changes)
         assert stage.solve is not None
         first, last, numbers = stage.solve()
-        changed = [k for k, p in self.model.named_parameters() if not torch.equal(p, before[k])]
-        named = dict(self.model.named_parameters())
-        self.changes |= {f"{REPLACED}{name}": named[name].detach().clone() for name in changed}
-        distances = None if self.compare is None or not changed else self.compare(self.model)
-        farther = distances is not None and (
-            distances.change is None or distances.change - self.reached > self.config.distance_sigmas * distances.error
-        )
-        if farther:
-            self.model.load_state_dict(before)
-            self.changes = kept_before
-        elif distances is not None and distances.change is not None:
-            self.reached = distances.change
-        accepted = bool(changed) and not farther
+        moved = {name: p for name, p in self.model.named_parameters() if not torch.equal(p, before[name])}
+        self.changes |= {f"{REPLACED}{name}": p.detach().clone() for name, p in moved.items()}
+        distances, taken_back = None, False
+        if moved:
+            distances, taken_back = self._looked_at(before, kept_before, self._not_farther)
+        accepted = bool(moved) and not taken_back
         return StageReport(
             trained=numbers,
             total=0,
@@ -234,7 +227,7 @@ class _Run:
             loss=last if accepted else first,
             gain_error=0.0,
             distances=distances,
-            taken_back=farther,
+            taken_back=taken_back,
         )
 
     def stage(self, index: int) -> StageReport:
@@ -273,11 +266,7 @@ class _Run:
         if accepted:
             kept_before = dict(self.changes)
             self._keep(adaptation)
-            distances = None if self.compare is None else self.compare(self.model)
-            taken_back = distances is not None and not self._stays(distances, self.names[index])
-            if taken_back:
-                self.model.load_state_dict(before)
-                self.changes = kept_before
+            distances, taken_back = self._looked_at(before, kept_before, lambda d: self._stays(d, self.names[index]))
         changed = accepted and not taken_back
         return StageReport(
             trained=adaptation.trained,
@@ -290,6 +279,23 @@ class _Run:
             distances=distances,
             taken_back=taken_back,
         )
+
+    def _looked_at(
+        self, before: Mapping[str, Tensor], kept_before: dict[str, Tensor], stays: Callable[[Comparison], bool]
+    ) -> tuple[Comparison | None, bool]:
+        """What showers of the changed model say, and whether the change was taken back for it."""
+        distances = None if self.compare is None else self.compare(self.model)
+        taken_back = distances is not None and not stays(distances)
+        if taken_back:
+            self.model.load_state_dict(before)
+            self.changes = kept_before
+        return distances, taken_back
+
+    def _not_farther(self, distances: Comparison) -> bool:
+        stays = not distances.farther(self.config.distance_sigmas, than=self.reached)
+        if stays and distances.change is not None:
+            self.reached = distances.change
+        return stays
 
     def _stays(self, distances: Comparison, name: str) -> bool:
         if any(stage.follows == name for stage in self.folds[0][0]):

@@ -25,6 +25,10 @@ class Comparison:
         """Whether showers are nearer by more than so many errors, and by more than earlier changes, of which ln was `than`."""
         return self.change is not None and self.change < min(than, -sigmas * self.error)
 
+    def farther(self, sigmas: float, *, than: float = 0.0) -> bool:
+        """Whether there are no showers, or they are farther by more than so many errors than with earlier changes (`than`)."""
+        return self.change is None or self.change - than > sigmas * self.error
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageReport:

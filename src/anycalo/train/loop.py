@@ -149,7 +149,7 @@ class _Loop:
     ) -> None:
         self.recipe, self.model, self.stages, self.out = recipe, model, stages, out
         self.state, self.processes, self.progress, self.validate = state, processes, progress, validate
-        self.total = sum(recipe.stages[s.name].steps for s in stages if s.objective is not None)
+        self.total = sum(stage.steps for stage in recipe.stages.values())
 
     def run(self, max_minutes: float | None) -> dict[str, float]:
         """Train what is left of the stages; returns the last further validation."""

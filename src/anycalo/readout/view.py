@@ -8,7 +8,7 @@ import numpy as np
 
 from anycalo.geometry import Detector
 from anycalo.geometry.derived import layer_front_x0, layer_thickness_x0, mip_mev
-from anycalo.readout import Cells
+from anycalo.readout.readout import Cells
 from anycalo.showers import Incident
 
 
