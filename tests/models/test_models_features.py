@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
+from anycalo.models import layer_features
 from anycalo.models.conditions import Event, check_conditions, condition_table
 from anycalo.models.layer_features import Gaussianise, LayerFeatures, energy_basis
 from anycalo.models.merging import merge_tracks
@@ -79,6 +80,22 @@ def test_empty_layers_come_back_as_often(small_detector: Detector) -> None:
     allowed = 5 * (2 * expected * (1 - expected) / 3000).sqrt() + 0.03
     assert ((found - expected).abs() < allowed).all()
     assert not (((drawn == 0).float().mean(0) + 0.1 - expected).abs() < allowed).all()
+
+
+def test_one_odd_energy_in_a_layer_is_no_farther_than_the_farthest(
+    small_detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spread that a layer seldom hit has made far too small cannot make one shower outweigh all others."""
+    features, columns = fitted(small_detector)
+    plain = features.encode(*columns) @ features.unrotation
+    features.means.log_spread[0, 0] -= 9.0
+    far = features.encode(*columns) @ features.unrotation
+    assert far.abs().max() < layer_features.FARTHEST + 0.01
+    assert far.abs().max() > layer_features.FARTHEST - 0.01
+    layer = far.shape[1] - features.layers
+    torch.testing.assert_close(far[:, :layer], plain[:, :layer], rtol=0, atol=1e-3)
+    monkeypatch.setattr(layer_features, "FARTHEST", 1e9)
+    assert (features.encode(*columns) @ features.unrotation).abs().max() > 100
 
 
 def test_drawn_showers_conserve_what_is_drawn(small_detector: Detector) -> None:

@@ -26,6 +26,8 @@ GAUGE = 0.05
 COUNT_OFFSET = 2.0
 EDGE = 3.0
 """Where the knots of `Gaussianise` end."""
+FARTHEST = 6.0
+"""Features farther out are learnt as this, so that one odd energy in a layer that is seldom hit does not outweigh all else."""
 
 
 def energy_basis(log_energy: Tensor, slant: Tensor, degree: int = 3) -> Tensor:
@@ -205,7 +207,7 @@ class LayerFeatures(nn.Module):
         h = self.shape(residuals)
         filling = torch.zeros_like(h)
         filling[:, -self.layers :] = noise[:, self.layers : 2 * self.layers]
-        return torch.where(filled, filling, h)
+        return torch.where(filled, filling, h.clamp(-FARTHEST, FARTHEST))
 
     def encode(self, n: Tensor, e: Tensor, incident_mev: Tensor, basis: Tensor, extras: Tensor, noise: Tensor) -> Tensor:
         """Features z (B, D) of showers.
