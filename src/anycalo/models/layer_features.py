@@ -210,7 +210,7 @@ class LayerFeatures(nn.Module):
         return torch.where(filled, filling, h.clamp(-FARTHEST, FARTHEST))
 
     def encode(self, n: Tensor, e: Tensor, incident_mev: Tensor, basis: Tensor, extras: Tensor, noise: Tensor) -> Tensor:
-        """Features z (B, D) of showers.
+        """Features z (B, D) of showers, which `decode` takes back but for what lay beyond `FARTHEST`.
 
         Args:
             n: points of each layer, (B, L), at least one a shower.
