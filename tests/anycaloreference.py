@@ -18,12 +18,12 @@ from anycalo.models import Noise
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_radius_mm
 from anycalo.models.clusters import CLOSEST, OF_POINT, Clusters
-from anycalo.models.layer_tokens import OFFSET, Shares, decode_layers, decode_totals, progress_features
+from anycalo.models.layer_tokens import OFFSET, Shares, blurred, decode_layers, decode_totals, encode_layers, progress_features
 from anycalo.models.model import axis_slopes
 from anycalo.models.point_features import impose_energy
 from anycalo.models.point_flow import _BOUND, PointFlow, _spline
 from anycalo.models.profile import STEEPEST
-from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count
+from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count, of_few, of_walk
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.tracks import OF_TRACK, Tracks
@@ -41,22 +41,26 @@ def draw_totals(totals: Totals, told: Told, normal: Tensor) -> Tensor:
 def walk(
     net: RecurrentLayers, told: Told, totals: Tensor, shares: Shares, e_total: Tensor, normal: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Blurred counts and energies [MeV] of the layers, (B, L) each, from standard normal numbers (B, L, 4)."""
+    """Points and energies [MeV] of the layers, (B, L) each, from standard normal numbers (B, 1 + 4 L)."""
     embedding = net._embedding(told, totals, shares)
-    nu, e, a, m = (torch.zeros_like(shares.count) for _ in range(4))
-    for k in range(nu.shape[1]):
-        past = torch.stack([a, m, (nu + OFFSET).log() / 3], dim=-1)
+    n, e = torch.zeros_like(shares.count), torch.zeros_like(shares.count)
+    crossing = shares.crossing.log()
+    of_layer = normal[:, 1:].reshape(*n.shape, NOISE)
+    for k in range(n.shape[1]):
+        a, m = encode_layers(shares, n, e)
+        nu, seen = blurred(shares, n, normal[:, 0])
+        past = torch.stack([seen, m, (nu + OFFSET).log() / 3], dim=-1)
         past = torch.cat([torch.zeros_like(past[:, :1]), past[:, :-1]], dim=1)
         progress = progress_features(shares, nu, e, e_total)
         memory, _ = net.memory(torch.cat([embedding, past, progress], dim=-1)[:, : k + 1])
         h = torch.cat([memory[:, k], embedding[:, k]], dim=-1)
-        a[:, k] = net.count_mixture.sample(net.count(h), normal[:, k, :2])[:, 0]
-        nu[:, k] = ((a[:, k] + (shares.count[:, k] + OFFSET).log()).exp() - OFFSET).clamp_min(0)
-        h = torch.cat([h, _of_count(a[:, k], nu[:, k])], dim=-1)
-        held = nu[:, k] >= 1
-        m[:, k] = torch.where(held, net.energy_mixture.sample(net.energy(h), normal[:, k, 2:])[:, 0], 0.0)
-        e[:, k] = torch.where(held, nu[:, k] * m[:, k].exp() * shares.mean_mev[:, k], 0.0)
-    return nu, e
+        a_k = net.count_mixture.sample(net.count(h), of_layer[:, k, :2])[:, 0]
+        n[:, k] = ((a_k + (shares.count[:, k] + OFFSET).log()).exp() - OFFSET).clamp_min(0).floor()
+        a, _ = encode_layers(shares, n, e)
+        h = torch.cat([h, _of_count(a[:, k], n[:, k], crossing)], dim=-1)
+        drawn = net.energy_mixture.sample(net.energy(h), of_layer[:, k, 2:])[:, 0]
+        e[:, k] = n[:, k] * (drawn - of_few(n[:, k]) * crossing).exp() * shares.mean_mev[:, k]
+    return n, e
 
 
 def draw_points(flow: PointFlow, told: Tensor, row: Tensor, score: Tensor) -> Tensor:
@@ -106,7 +110,7 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     """What `model.sample` makes of the same noise, where no draw is unphysical."""
     which = torch.zeros(len(incident), dtype=torch.long)
     layers = detector.n_layers
-    normal = noise.normal(OF_TOTALS + layers * NOISE)
+    normal = noise.normal(OF_TOTALS + of_walk(layers))
     turn = turn_of(model, normal)
     particle = particle_table(incident)
     particle[:, 1] *= turn
@@ -116,9 +120,8 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     depths = totals[:, DEPTHS]
     shares = Shares.of(told, n_total, e_total, depths)
     assert (shares.steepness <= STEEPEST).all(), "an unphysical draw"
-    of_layers = normal[:, OF_TOTALS:].reshape(-1, layers, NOISE)
-    nu, raw = walk(model.layers, told, model.totals.scaled(totals), shares, e_total, of_layers)
-    n, e = decode_layers(told, nu, raw, n_total, e_total, depths)
+    drawn, raw = walk(model.layers, told, model.totals.scaled(totals), shares, e_total, normal[:, OF_TOTALS:])
+    n, e = decode_layers(told, drawn, raw, n_total, e_total, depths)
     visible = e / told.calibration
     assert (visible.sum(1) < torch.from_numpy(incident.energy_mev)).all(), "an unphysical draw"
     counts = n.sum(1).long().numpy()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from anycalo.models.mixture import GaussianMixture
@@ -91,3 +93,35 @@ def test_widths_stay_bounded() -> None:
     _, _, diagonal, _ = mixture.parameters_of(1e6 * normal(10, 2))
     assert float(diagonal.abs().max()) <= 4.0
     assert torch.isfinite(mixture.log_prob(1e6 * normal(10, 2), normal(10, 2))).all()
+
+
+@given(seed=st.integers(0, 10_000), finest=st.floats(1e-4, 3.0))
+def test_probabilities_of_intervals_are_those_of_the_density(seed: int, finest: float) -> None:
+    """Intervals that tile the line have probabilities that add up to one, each that of scipy's distribution functions."""
+    torch.manual_seed(seed)
+    mixture, h = GaussianMixture(4, 1, 3), torch.randn(2, 4)
+    with torch.no_grad():
+        mixture.linear.weight.mul_(20)
+    edges = torch.cat([torch.linspace(-6, 6, 25), torch.arange(1, 9) * finest / 8 + 6, torch.tensor([1e4])])
+    below = torch.cat([torch.tensor([-torch.inf]), edges[:-1]])
+    found = mixture.log_interval(h[:, None].expand(-1, len(edges), -1), below.expand(2, -1), edges.expand(2, -1)).exp()
+    torch.testing.assert_close(found.sum(1), torch.ones(2), rtol=2e-4, atol=0)
+    weight, mean, diagonal, _ = (t.double().detach() for t in mixture.parameters_of(h))
+    cdf = stats.norm.cdf(edges.double()[:, None, None].numpy(), mean[..., 0], (-diagonal[..., 0]).exp())
+    expected = np.diff((weight.exp().numpy() * cdf).sum(-1), axis=0, prepend=0.0).T
+    np.testing.assert_allclose(found.detach(), expected, rtol=2e-3, atol=2e-5)
+
+
+def test_an_interval_far_from_everything_still_teaches() -> None:
+    torch.manual_seed(1)
+    mixture, h = GaussianMixture(4, 1, 3), torch.randn(6, 4)
+    below = torch.tensor([-torch.inf, -torch.inf, -60.0, 40.0, 3.0, 3.0])
+    above = torch.tensor([-60.0, 60.0, -59.0, 41.0, 3.0 + 1e-6, 4.0])
+    found = mixture.log_interval(h, below, above)
+    assert torch.isfinite(found).all()
+    assert (found[[0, 2, 3]] < -100).all()
+    found.sum().backward()
+    gradient = mixture.linear.weight.grad
+    assert gradient is not None
+    assert torch.isfinite(gradient).all()
+    assert gradient.any()

@@ -118,9 +118,9 @@ def test_energies_and_places_are_what_was_drawn(model: AnyCalo, unseen_detector:
     n_total, e_total = decode_totals(told, totals)
     calibrated = showers.layer_energy_mev() * told.calibration.numpy()
     np.testing.assert_allclose(calibrated.sum(axis=1), e_total, rtol=1e-4)
-    # Rounding, layers that were drawn all but empty, and points with two ends, at most all of them.
+    # Rounding, layers that keep their only point, and points with two ends, at most all of them.
     assert (showers.counts >= n_total.numpy() - 13).all()
-    assert (showers.counts <= 2 * n_total.numpy() + 13).all()
+    assert (showers.counts <= 2 * (n_total.numpy() + 13)).all()
     assert (showers.energy_mev > 0).all()
     # The centre that was drawn, across the axis and in Moliere radii, is that of the points.
     moments, _ = _lateral(model, showers)

@@ -16,10 +16,10 @@ from torch import Tensor
 from anycalo.errors import ModelError
 from anycalo.models.engine import walk_weights
 from anycalo.models.layer_kernels import walk
-from anycalo.models.layer_tokens import OFFSET, Shares, encode_layers
+from anycalo.models.layer_tokens import OFFSET, Shares
 from anycalo.models.mixture import GaussianMixture
 from anycalo.models.profile import measure
-from anycalo.models.recurrent import NOISE, RecurrentConfig, RecurrentLayers
+from anycalo.models.recurrent import RecurrentConfig, RecurrentLayers, of_walk
 from anycalo.models.totals import QUANTITIES
 from anycalo.models.universal import Geometry, Told, UniversalCoordinates, particle_table
 from anycalo.showers import Beam
@@ -56,14 +56,13 @@ def normal(*shape: int, seed: int = 1) -> Tensor:
 
 
 def inputs(told: Told) -> dict[str, Tensor | Shares]:
-    """Tokens of random layers, some of them empty, as `negative_log_likelihood` takes them."""
+    """Random layers, some of them empty, as `negative_log_likelihood` takes them."""
     rng = np.random.default_rng(3)
     n = torch.from_numpy(rng.poisson(40, (SHOWERS, LAYERS)) * (rng.random((SHOWERS, LAYERS)) > 0.2)).double()
     e = n * torch.from_numpy(rng.lognormal(-1, 0.3, n.shape))
     shares = Shares.of(told, n.sum(1), e.sum(1), measure(told.phi, e))
-    nu, a, m = encode_layers(shares, n, e, normal(SHOWERS, LAYERS + 2))
     totals = normal(SHOWERS, QUANTITIES, seed=9)
-    return {"totals": totals, "shares": shares, "nu": nu, "a": a, "m": m, "e": e, "e_total": e.sum(1)}
+    return {"totals": totals, "shares": shares, "n": n, "e": e, "e_total": e.sum(1), "normal": normal(SHOWERS)}
 
 
 def test_padding_is_inert(model: RecurrentLayers) -> None:
@@ -86,8 +85,8 @@ def test_padding_is_inert(model: RecurrentLayers) -> None:
     shares = Shares.of(longer, torch.ones(SHOWERS), torch.ones(SHOWERS), torch.zeros(SHOWERS, 2).double())
     assert not shares.count[:, LAYERS:].any()
     old: Shares = given["shares"]  # type: ignore[assignment]
-    shares = Shares(count=padded(old.count, 0.0), mean_mev=padded(old.mean_mev, 1.0), steepness=old.steepness)
-    tokens = {k: padded(given[k], 7.0) for k in ("nu", "a", "m", "e")}  # type: ignore[arg-type]
+    shares = replace(old, count=padded(old.count, 0.0), mean_mev=padded(old.mean_mev, 1.0))
+    tokens = {k: padded(given[k], 7.0) for k in ("n", "e")}  # type: ignore[arg-type]
     alone = model.negative_log_likelihood(told, **given)  # type: ignore[arg-type]
     among = model.negative_log_likelihood(longer, **{**given, **tokens, "shares": shares})  # type: ignore[arg-type]
     torch.testing.assert_close(among, alone)
@@ -110,7 +109,7 @@ def halved(told: Told, layers: int) -> Told:
 def test_a_layer_does_not_see_later_ones(model: RecurrentLayers, layer: int) -> None:
     told = toy_told()
     given = inputs(told)
-    tokens = {k: given[k].clone().requires_grad_() for k in ("nu", "a", "m", "e")}  # type: ignore[union-attr]
+    tokens = {k: given[k].clone().requires_grad_() for k in ("n", "e")}  # type: ignore[union-attr]
     # The density of the first layers, up to and with this one.
     up_to = replace(told, valid=torch.arange(LAYERS).expand(SHOWERS, -1) <= layer)
     model.negative_log_likelihood(up_to, **{**given, **tokens}).sum().backward()  # type: ignore[arg-type]
@@ -120,79 +119,84 @@ def test_a_layer_does_not_see_later_ones(model: RecurrentLayers, layer: int) -> 
         assert not gradient[:, layer + 1 :].any(), name
         if layer:
             assert (gradient[:, :layer] != 0).any(), name
-    assert tokens["a"].grad is not None
-    assert (tokens["a"].grad[:, layer] != 0).all()
+    assert tokens["n"].grad is not None
+    assert (tokens["n"].grad[:, layer] != 0).all()
 
 
 def test_draws_follow_the_conditionals_of_the_likelihood(model: RecurrentLayers) -> None:
     """Levels of draws in the distributions that the likelihood gives them are uniform; Kolmogorov-Smirnov, false alarm 1e-4.
 
-    The twin, in which the layers before held ten times as much, is rejected.
+    The twin, in which the layers before held a hundredth, is rejected.
     """
-    few, repeats = toy_told(), 160
+    few, repeats = toy_told(), 400
     told = halved(few, LAYERS)[torch.arange(SHOWERS).repeat(repeats)]
     showers = SHOWERS * repeats
     n_total, e_total = torch.full((showers,), 5e4), torch.full((showers,), 200.0)
     shares, totals = Shares.of(told, n_total, e_total, torch.zeros(showers, 2)), normal(showers, QUANTITIES, seed=9).float()
     single = copy.deepcopy(model).float()
-    nu, e = drawn(single, told, totals, shares, e_total, normal(showers, LAYERS * NOISE).float())
-    a = (nu + OFFSET).log() - (shares.count + OFFSET).log()
-    held = nu >= 1
-    m = torch.where(held, (e / nu.clamp_min(1e-9)).clamp_min(1e-12).log() - shares.mean_mev.log(), 0.0)
-    # Where counts stop at 0 the level of the draw itself is not known.
-    inside = nu > 0
-    assert inside.float().mean() > 0.99
+    noise = normal(showers, of_walk(LAYERS)).float()
+    n, e = drawn(single, told, totals, shares, e_total, noise)
+    held = n > 0
+    assert held.float().mean() > 0.9
 
     def p_values(factor: float) -> list[float]:
-        """Of counts and of energies, of all layers and of the last, with as much more before the last."""
+        """Of counts and of energies, of all layers and of the last, with so many times as much before the last."""
         last = torch.arange(LAYERS) == LAYERS - 1
-        mixed = [torch.where(last, t, t * factor) for t in (nu, e)]
-        mixed = [mixed[0], torch.where(last, a, a + np.log(factor)), m, mixed[1]]
-        with recorded(single.count_mixture) as counts, recorded(single.energy_mixture) as energies:
-            single.negative_log_likelihood(told, totals, shares, *mixed, e_total)
+        mixed = [torch.where(last, t, t * factor) for t in (n, e)]
+        with recorded(single.count_mixture, "log_interval") as counts, recorded(single.energy_mixture, "log_prob") as energies:
+            single.negative_log_likelihood(told, totals, shares, *mixed, e_total, noise[:, 0])
+        (h, below, above), (of_energy, m) = counts[0], energies[0]
+        # Anywhere between the two, evenly.
+        within = torch.rand(n.shape, generator=torch.Generator().manual_seed(2))
+        lower, upper = (level(single.count_mixture, h, x) for x in (below, above))
+        levels = (
+            (lower + within * (upper - lower), torch.ones_like(held)),
+            (level(single.energy_mixture, of_energy, m[..., 0]), held),
+        )
         found = []
-        for mixture, (h, x), used in zip(
-            (single.count_mixture, single.energy_mixture), (counts[0], energies[0]), (inside, held), strict=True
-        ):
-            weight, mean, diagonal, _ = mixture.parameters_of(h)
-            z = (x - mean[..., 0]) * diagonal[..., 0].exp()
-            level = (weight.exp() * torch.special.ndtr(z)).sum(-1)
-            found.append(float(stats.kstest(level[used].numpy(), "uniform").pvalue))
-            found.append(float(stats.kstest(level[:, -1][used[:, -1]].numpy(), "uniform").pvalue))
+        for each, used in levels:
+            found.append(float(stats.kstest(each[used].numpy(), "uniform").pvalue))
+            found.append(float(stats.kstest(each[:, -1][used[:, -1]].numpy(), "uniform").pvalue))
         return found
 
     assert min(p_values(1.0)) > 1e-4
-    assert p_values(10.0)[1] < 1e-4
+    assert p_values(0.01)[1] < 1e-4
+
+
+def level(mixture: GaussianMixture, h: Tensor, x: Tensor) -> Tensor:
+    """Probability below x (...), of a mixture of one dimension with these features (..., F)."""
+    weight, mean, diagonal, _ = mixture.parameters_of(h)
+    return (weight.exp() * torch.special.ndtr((x[..., None] - mean[..., 0]) * diagonal[..., 0].exp())).sum(-1)
 
 
 def drawn(
     net: RecurrentLayers, told: Told, totals: Tensor, shares: Shares, e_total: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Counts and energies from the compiled walk, as `engine` calls it."""
+    """Points and energies from the compiled walk, as `engine` calls it."""
     first = told.shower.shape[1] + totals.shape[1]
     expected = torch.stack([(shares.count + OFFSET).log() / 3, shares.mean_mev.log()], dim=-1)
     own, shared = torch.cat([told.layer, told.detail, expected], dim=-1), torch.cat([told.shower, totals], dim=1)
-    tables = [t.numpy() for t in (own, shared, shares.count, shares.mean_mev, e_total, noise)]
+    tables = [t.numpy() for t in (own, shared, shares.count, shares.mean_mev, shares.crossing, e_total, noise)]
     weights = walk_weights(net, range(first, first + own.shape[-1]))
-    nu, e = zip(*(walk(*arguments, weights) for arguments in zip(*tables, strict=True)), strict=True)
-    return torch.from_numpy(np.stack(nu)), torch.from_numpy(np.stack(e))
+    n, e = zip(*(walk(*arguments, weights) for arguments in zip(*tables, strict=True)), strict=True)
+    return torch.from_numpy(np.stack(n)), torch.from_numpy(np.stack(e))
 
 
 @contextmanager
-def recorded(mixture: GaussianMixture) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """The features and values whose density a mixture is asked for."""
-    seen: list[tuple[Tensor, Tensor]] = []
-    original = mixture.log_prob
+def recorded(mixture: GaussianMixture, name: str) -> Iterator[list[tuple[Tensor, ...]]]:
+    """The features and values that a method of a mixture is asked about."""
+    seen: list[tuple[Tensor, ...]] = []
+    original = getattr(mixture, name)
 
-    def log_prob(h: Tensor, x: Tensor) -> Tensor:
-        seen.append((h, x))
-        return original(h, x)
+    def asked(*given: Tensor) -> Tensor:
+        seen.append(given)
+        return original(*given)  # type: ignore[no-any-return]
 
-    mixture.log_prob = log_prob  # type: ignore[method-assign]
+    setattr(mixture, name, asked)
     try:
         yield seen
     finally:
-        del mixture.log_prob
+        delattr(mixture, name)
 
 
 def test_wrong_sizes_are_refused() -> None:

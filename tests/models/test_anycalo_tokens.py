@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from hypothesis import strategies as st
 
 from anycalo.models.layer_tokens import (
     GAUGE,
-    NOISE_OF_SHOWER,
     OFFSET,
     Shares,
+    blurred,
     decode_layers,
     decode_totals,
     encode_layers,
     encode_totals,
+    interval,
     progress_features,
 )
 from anycalo.models.profile import directions, measure
@@ -45,22 +47,23 @@ def toy_layers(showers: int, layers: int, seed: int, lacking: int = 0) -> tuple[
     return torch.from_numpy(n.astype(np.float64)), torch.from_numpy(e)
 
 
-@given(seed=st.integers(0, 10_000), layers=st.integers(1, 40), blur=st.tuples(st.floats(-3, 3), st.floats(-3, 3)))
-def test_layers_come_back_exactly(seed: int, layers: int, blur: tuple[float, float]) -> None:
+@given(seed=st.integers(0, 10_000), layers=st.integers(1, 40))
+def test_layers_come_back_exactly(seed: int, layers: int) -> None:
     lacking = seed % layers
     told, (n, e) = toy_told(3, layers, seed, lacking), toy_layers(3, layers, seed, lacking)
     n_total, e_total = n.sum(1), e.sum(1)
     depths = measure(told.phi, e)
     shares = Shares.of(told, n_total, e_total, depths)
-    # Dequantised at the middle, which is what decoding takes for the mean; blurred as it comes.
-    noise = torch.zeros(3, layers + NOISE_OF_SHOWER, dtype=torch.float64)
-    noise[:, -2:] = torch.tensor(blur)
-    nu, a, m = encode_layers(shares, n, e, noise)
-    # As `RecurrentLayers.sample` reads tokens.
-    count = (a + (shares.count + OFFSET).log()).exp() - OFFSET
-    torch.testing.assert_close(count, nu)
-    energy = torch.where(count < 1, 0.0, count * (m + shares.mean_mev.log()).exp())
-    n_again, e_again = decode_layers(told, count, energy, n_total, e_total, depths)
+    a, m = encode_layers(shares, n, e)
+    below, above = interval(shares, n)
+    assert ((below < a) & (a < above)).all()
+    # As a walk reads tokens, from anywhere between the two.
+    for share in (0.001, 0.5, 0.999):
+        within = torch.where(n > 0, below + share * (above - below), above - 0.001 - share)
+        count = ((within + (shares.count + OFFSET).log()).exp() - OFFSET).clamp_min(0).floor()
+        torch.testing.assert_close(count, n)
+    energy = n * (m + shares.mean_mev.log()).exp()
+    n_again, e_again = decode_layers(told, n, energy, n_total, e_total, depths)
     assert torch.equal(n_again, n)
     torch.testing.assert_close(e_again, e, rtol=1e-9, atol=1e-9)
     totals = encode_totals(told, n_total, e_total)
@@ -72,32 +75,39 @@ def test_layers_come_back_exactly(seed: int, layers: int, blur: tuple[float, flo
 def test_whatever_is_drawn_adds_up(seed: int, layers: int) -> None:
     rng = np.random.default_rng([seed, 2])
     told = toy_told(4, layers, seed, lacking=seed % layers)
-    nu = torch.from_numpy(rng.lognormal(1, 2, (4, layers)))
+    drawn = torch.from_numpy(np.floor(rng.lognormal(2, 2, (4, layers))))
     e_total = torch.from_numpy(rng.lognormal(3, 1, 4))
-    n_total = torch.from_numpy(rng.integers(1, 5000, 4).astype(np.float64))
-    depths = torch.from_numpy(rng.normal(0, 0.5, (4, 2)))
-    n, e = decode_layers(told, nu, nu * 0.3, n_total, e_total, depths)
+    n_total = (drawn * told.valid).sum(1) * torch.from_numpy(rng.uniform(0.9, 1.1, 4))
+    depths = measure(told.phi, drawn * told.valid) + torch.from_numpy(rng.normal(0, 0.05, (4, 2)))
+    n, e = decode_layers(told, drawn, drawn * 0.3, n_total, e_total, depths)
     assert torch.equal(n, n.floor())
-    assert (n >= 0).all()
-    assert not n[~told.valid].any()
-    assert not e[n == 0].any()
-    # Rounding down takes half a point a layer on average, and from none to one.
-    assert ((n.sum(1) - n_total).abs() <= told.valid.sum(1) / 2 + 1e-6).all()
+    assert torch.equal(n > 0, told.valid & (drawn > 0))
+    assert torch.equal(e > 0, n > 0)
+    # Rounding, and layers that would have lost their only point.
+    assert ((n.sum(1) - n_total).abs() <= told.valid.sum(1)).all()
     some = n.sum(1) > 0
     torch.testing.assert_close(e.sum(1)[some], e_total[some], rtol=1e-9, atol=0)
+    # However much too much was drawn in one layer.
+    wild = drawn.clone()
+    wild[:, 0] += 1e8
+    n, _ = decode_layers(told, wild, wild * 0.3, n_total + 50, e_total, depths)
+    assert ((n.sum(1) - n_total - 50).abs() <= told.valid.sum(1)).all()
 
 
-def test_no_point_is_without_energy() -> None:
-    told = toy_told(1, 3, seed=1)
-    nu, e = torch.tensor([[0.98, 5.0, 3.0]]), torch.tensor([[0.0, 2.0, 1.0]])
-    depths = measure(told.phi, e.double())
-    n, shared = decode_layers(told, nu, e, torch.tensor([9.0]), torch.tensor([7.0]), depths)
-    assert n.tolist() == [[0, 5, 3]]
-    assert torch.equal(n > 0, shared > 0)
-    # With an energy, the first layer would have held a point.
-    more = e + 0.1
-    depths = measure(told.phi, more.double())
-    assert decode_layers(told, nu, more, torch.tensor([9.0]), torch.tensor([7.0]), depths)[0].tolist() == [[1, 5, 3]]
+def test_what_few_particles_leave_stays_as_it_was_drawn() -> None:
+    """A shower that is too shallow, too weak and too short of points: the first layer, of one point, hardly takes part."""
+    n = torch.tensor([[1.0, 30.0, 400.0, 700.0, 300.0, 40.0]]).double()
+    e = n * 0.2
+    told = replace(toy_told(1, 6, seed=7), phi=directions(torch.arange(6).double()[None], e))
+    wanted = measure(told.phi, e) + torch.tensor([[0.15, 0.0]]).double()
+    found, energy = decode_layers(told, n, e, 1.1 * n.sum(1), 1.1 * e.sum(1), wanted)
+    assert found[0, 0] == 1
+    assert float(energy[0, 0] / e[0, 0]) == pytest.approx(1, abs=0.12)
+    assert float(energy[0, -1] / e[0, -1]) > 1.3
+    torch.testing.assert_close(measure(told.phi, energy), wanted, rtol=0, atol=0.01)
+    # The twin, in which every layer takes part as if it held a thousand points, moves the first, too.
+    _, twin = decode_layers(told, 1000 * n, e, 1100 * n.sum(1), 1.1 * e.sum(1), wanted)
+    assert abs(float(twin[0, 0] / e[0, 0]) - 1) > 0.2
 
 
 def test_shares_are_those_of_the_totals() -> None:
@@ -117,13 +127,20 @@ def test_shares_are_those_of_the_totals() -> None:
 def test_the_blur_is_shared_by_the_layers_of_a_shower() -> None:
     told, (n, e) = toy_told(2, 6, seed=4), toy_layers(2, 6, seed=4)
     shares = Shares.of(told, n.sum(1), e.sum(1), measure(told.phi, e))
-    plain, blurred = torch.zeros(2, 8, dtype=torch.float64), torch.zeros(2, 8, dtype=torch.float64)
-    blurred[:, -2:] = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-    (nu, _, m), (nu_b, _, m_b) = (encode_layers(shares, n, e, noise) for noise in (plain, blurred))
-    torch.testing.assert_close(nu_b / nu, torch.tensor([[math.exp(GAUGE)], [1.0]]).double().expand(2, 6))
-    shift = torch.where(n > 0, torch.tensor([[0.0], [2 * GAUGE]]).double(), 0.0)
-    torch.testing.assert_close(m_b - m, shift)
-    assert (nu[0] == n[0] + 0.5).all()
+    nu, a = blurred(shares, n, torch.tensor([0.0, 2.0]).double())
+    assert torch.equal(nu[0], n[0] + 0.5)
+    torch.testing.assert_close(nu[1], (n[1] + 0.5) * math.exp(2 * GAUGE))
+    torch.testing.assert_close(a[0], encode_layers(shares, n, e)[0][0])
+    torch.testing.assert_close((a + (shares.count + OFFSET).log()).exp(), nu + OFFSET)
+
+
+def test_a_crossing_is_what_particles_are_expected_to_leave() -> None:
+    """Twice the energy in the same points are crossings of twice the energy, in every layer."""
+    told, (n, e) = toy_told(2, 6, seed=4), toy_layers(2, 6, seed=4)
+    depths = measure(told.phi, e)
+    once, twice = (Shares.of(told, n.sum(1), factor * e.sum(1), depths) for factor in (1, 2))
+    torch.testing.assert_close(twice.crossing, 2 * once.crossing)
+    torch.testing.assert_close(once.mean_mev, once.crossing[:, None] * told.energy_mev / told.points)
 
 
 def test_progress_by_brute_force() -> None:

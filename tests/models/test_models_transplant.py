@@ -14,18 +14,22 @@ from anycalo.geometry.readouts import Rectangular
 from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
 from anycalo.models.consistency import DistillConfig
 from anycalo.models.flow import FlowConfig
+from anycalo.models.merging import merge_tracks
 from anycalo.models.pointwise import PointwiseConfig
 from anycalo.models.transplant import (
     _corrections,
     base_for,
     calibrate,
-    joining_for,
+    joined_less,
     moved,
     nearest_incident,
+    scaled_for,
     teacher,
     transplant,
     zero_shot,
 )
+from anycalo.models.universal import UniversalCoordinates
+from anycalo.readout import read_out
 from anycalo.readout.view import layer_depth_x0
 from anycalo.showers import Beam, Incident, Showers
 from samples import SMALL
@@ -45,9 +49,13 @@ def finer() -> Detector:
 
 @pytest.fixture(scope="module")
 def model(small_detector: Detector) -> CaloClouds:
-    showers = toy_showers(small_detector, 200, 1)
+    return with_scales(CONFIG, small_detector)
+
+
+def with_scales(config: CaloCloudsConfig, detector: Detector) -> CaloClouds:
+    showers = toy_showers(detector, 200, 1)
     torch.manual_seed(0)
-    made = CaloClouds(CONFIG, Domain.of([showers]))
+    made = CaloClouds(config, Domain.of([showers]))
     made.stages([showers], [showers[:1]], seed=1)
     return made.eval()
 
@@ -138,8 +146,9 @@ def test_a_model_moved_makes_showers_of_the_new_detector(model: CaloClouds, fine
     )
 
 
-def test_calibration_leaves_alone_what_few_showers_do_not_show(model: CaloClouds, small_detector: Detector) -> None:
+def test_calibration_leaves_alone_what_few_showers_do_not_show(small_detector: Detector) -> None:
     """Means of 20 showers of the very kind that set the scales: less is moved than the statistical error of their means."""
+    model = with_scales(dataclasses.replace(CONFIG, merge_radius_mm=0.0), small_detector)
     few = toy_showers(small_detector, 20, 6)
     ready = calibrate(model, few, seed=1)
     moved_by = (ready.features.plain.mean[:, 0] - model.features.plain.mean[:, 0]) / model.features.plain.log_spread[:, 0].exp()
@@ -158,13 +167,38 @@ def test_calibration_leaves_alone_what_few_showers_do_not_show(model: CaloClouds
     assert float(ready.features.plain.mean[0, 0] - model.features.plain.mean[0, 0]) == pytest.approx(np.log(2), abs=0.1)
 
 
-def test_deposits_are_joined_as_suits_the_cells_and_sensors(model: CaloClouds, finer: Detector) -> None:
-    same = joining_for(model, model.domain.detector)
+def test_distances_are_scaled_as_suits_the_detector(model: CaloClouds, finer: Detector) -> None:
+    same = scaled_for(model, model.domain.detector)
     assert same.merge_radius_mm == pytest.approx(model.config.merge_radius_mm)
     assert same.merge_energy_mev == pytest.approx(model.config.merge_energy_mev)
+    assert same.radial_scale_mm == pytest.approx(model.config.radial_scale_mm)
+    other, scale_mm = scaled_for(model, finer), UniversalCoordinates().scale_mm
+    for name in ("radial_scale_mm", "centre_scale_mm", "width_scale_mm"):
+        ratio = getattr(other, name) / getattr(model.config, name)
+        assert ratio == pytest.approx(scale_mm(finer) / scale_mm(model.domain.detector))
+        assert abs(ratio - 1) > 0.02
     fine = finer.with_readout(Rectangular(pitch_mm=(2.0, 2.0)))
     half = finer.with_readout(Rectangular(pitch_mm=(1.0, 1.0)))
-    assert joining_for(model, half).merge_radius_mm == pytest.approx(joining_for(model, fine).merge_radius_mm / 2)
+    assert scaled_for(model, half).merge_radius_mm == pytest.approx(scaled_for(model, fine).merge_radius_mm / 2)
+
+
+def test_joining_leaves_the_cells_of_given_showers(model: CaloClouds) -> None:
+    fine = model.domain.detector.with_readout(Rectangular(pitch_mm=(1.0, 1.0)))
+    showers = toy_showers(fine, 30, 3)
+    whole = len(read_out(showers).energy_mev)
+
+    def left(config: CaloCloudsConfig) -> float:
+        joined = merge_tracks(showers, radius_mm=config.merge_radius_mm, energy_mev=config.merge_energy_mev)
+        return len(read_out(joined).energy_mev) / whole
+
+    wide = dataclasses.replace(model.config, merge_radius_mm=6.0, merge_energy_mev=1e3)
+    assert left(wide) < 0.9
+    ready = joined_less(wide, showers)
+    assert 0 < ready.merge_radius_mm < 6
+    assert left(ready) >= 0.98
+    # Not shorter than it must be, and what leaves the cells stays as it is.
+    assert left(dataclasses.replace(ready, merge_radius_mm=ready.merge_radius_mm * 2**0.5)) < 0.98
+    assert joined_less(ready, showers) is ready
 
 
 def test_corrections_find_a_parabola_and_stand_an_outlier() -> None:

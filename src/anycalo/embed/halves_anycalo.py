@@ -17,11 +17,11 @@ from anycalo.geometry.descriptors import sensor_mip_mev
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_radius_mm
 from anycalo.models.clusters import OF_POINT, draw_scores, probability
-from anycalo.models.layer_tokens import OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
+from anycalo.models.layer_tokens import GAUGE, OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
 from anycalo.models.point_features import impose_energy
 from anycalo.models.point_flow import _BOUND, PointFlow, _spline
 from anycalo.models.profile import STEEPEST
-from anycalo.models.recurrent import NOISE, RecurrentLayers
+from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count, of_few, of_walk
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.universal import Geometry, Told
@@ -39,7 +39,7 @@ class AnyCaloLayers(nn.Module):
         super().__init__()
         self.model, self.geometry = model, Geometry([detector])
         self.n_layers = detector.n_layers
-        self.normals = OF_TOTALS + NOISE * detector.n_layers
+        self.normals = OF_TOTALS + of_walk(detector.n_layers)
 
     def forward(
         self, normal: Tensor, energy_mev: Tensor, direction: Tensor, charge: Tensor
@@ -54,9 +54,8 @@ class AnyCaloLayers(nn.Module):
         n_total, e_total = torch.where(good, n_total, 1.0), torch.where(good, e_total, 1.0)
         depths = drawn[:, DEPTHS]
         shares = Shares.of(told, n_total, e_total, depths)
-        of_layers = normal[:, OF_TOTALS:].reshape(-1, self.n_layers, NOISE)
-        nu, raw = walk(m.layers, told, m.totals.scaled(drawn), shares, e_total, of_layers)
-        n, calibrated = decode_layers(told, nu, raw, n_total, e_total, depths)
+        counts, raw = walk(m.layers, told, m.totals.scaled(drawn), shares, e_total, normal[:, OF_TOTALS:])
+        n, calibrated = decode_layers(told, counts, raw, n_total, e_total, depths)
         e = calibrated / told.calibration
         good = good & (shares.steepness <= STEEPEST) & (n.sum(1) >= 1) & torch.isfinite(e).all(1) & (e.sum(1) < energy_mev)
         return n, e, torch.cat([drawn, turn[:, None]], dim=1), good
@@ -158,12 +157,12 @@ def draw_totals(totals: Totals, told: Told, normal: Tensor) -> Tensor:
 def walk(
     layers: RecurrentLayers, told: Told, totals: Tensor, shares: Shares, e_total: Tensor, normal: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Blurred counts and energies layer by layer, as `layer_kernels.walk`, in operations that a graph can hold."""
+    """Points and energies layer by layer, as `layer_kernels.walk`, in operations that a graph can hold."""
     embedding = layers._embedding(told, totals, shares)
     memory = layers.memory
     weights = [cast(Tensor, getattr(memory, name)) for name in ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")]
     expected, energy_expected = shares.count, shares.count * shares.mean_mev
-    total = expected.sum(1)
+    total, blur, crossing = expected.sum(1), (GAUGE * normal[:, 0]).exp(), shares.crossing.log()
     share_expected = energy_expected / energy_expected.sum(1, keepdim=True)
 
     def step(carry: tuple[Tensor, ...], of_layer: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -182,20 +181,24 @@ def walk(
         h = new + both[:, size:] * (h - new)
         known = torch.cat([h, known], dim=1)
         a = layers.count_mixture.sample(layers.count(known), torch.stack(z[:2], dim=1))[:, 0]
-        count = ((a + (count_expected + OFFSET).log()).clamp_max(20).exp() - OFFSET).clamp_min(0)
-        log_count = (count + OFFSET).log() / 3
-        of_count = torch.stack([a, log_count, (count + 1).rsqrt()], dim=1)
+        log_expected = (count_expected + OFFSET).log()
+        count = ((a + log_expected).clamp_max(20).exp() - OFFSET).clamp_min(0).floor()
+        of_count = _of_count((count + 0.5 + OFFSET).log() - log_expected, count, crossing)
         m = layers.energy_mixture.sample(layers.energy(torch.cat([known, of_count], dim=1)), torch.stack(z[2:], dim=1))[:, 0]
-        hit = count >= 1
+        m = m - of_few(count) * crossing
+        hit = count > 0
         m = torch.where(hit, m, torch.zeros_like(m))
         energy = torch.where(hit, count * (m.clamp(-12, 12) + log_mean).exp(), torch.zeros_like(m))
-        carry = (h, torch.stack([a, m, log_count], dim=1), points + count, share + energy / e_total)
+        nu = (count + 0.5) * blur
+        log_seen = (nu + OFFSET).log()
+        carry = (h, torch.stack([log_seen - log_expected, m, log_seen / 3], dim=1), points + nu, share + energy / e_total)
         return carry, (count, energy)
 
     def before(x: Tensor) -> Tensor:
         return x.cumsum(1) - x
 
-    of_layers = (embedding, expected, shares.mean_mev.log(), before(expected), before(share_expected), *normal.unbind(-1))
+    of_each = normal[:, 1:].reshape(-1, expected.shape[1], NOISE)
+    of_layers = (embedding, expected, shares.mean_mev.log(), before(expected), before(share_expected), *of_each.unbind(-1))
     nothing = torch.zeros_like(embedding[:, 0, :1])
     carry = (
         nothing.repeat(1, memory.hidden_size),

@@ -35,7 +35,7 @@ from anycalo.models.cells import fit_to_cells, seen_cells
 from anycalo.models.cluster_pairs import ClusterPairs
 from anycalo.models.clusters import Clusters, ClustersConfig, Pairs
 from anycalo.models.layer_features import Gaussianise
-from anycalo.models.layer_tokens import NOISE_OF_SHOWER, Shares, encode_layers
+from anycalo.models.layer_tokens import Shares
 from anycalo.models.model import Domain, Model
 from anycalo.models.noise import Noise
 from anycalo.models.point_features import Lateral
@@ -164,11 +164,8 @@ class AnyCalo(Model):
             told, totals, n, e = self._flipped(batch, noise)
             n_total, e_total = n.sum(1), e.sum(1)
             shares = Shares.of(told, n_total, e_total, totals[:, DEPTHS])
-            layers = n.shape[1]
-            used = torch.cat([noise[:, 1 : 1 + layers], noise[:, -NOISE_OF_SHOWER:]], dim=1)
-            nu, a, m = encode_layers(shares, n, e, used)
             scaled = self.totals.scaled(totals)
-            return self.layers.negative_log_likelihood(told, scaled, shares, nu, a, m, e, e_total).mean()
+            return self.layers.negative_log_likelihood(told, scaled, shares, n, e, e_total, noise[:, 1]).mean()
 
         def points_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
             x, context = batch
@@ -193,12 +190,11 @@ class AnyCalo(Model):
             return self.points.scores(told.to(device), seen).cpu()
 
         of_points = {"size": data.n_points, "validation_size": len(data.points) - data.n_points, "noise_features": 1}
-        shower_noise = 1 + data.n.shape[1] + NOISE_OF_SHOWER
         common = {"batch": of_showers, "size": data.showers, "validation_size": everything - data.showers}
         return [
             Stage(name="totals", module=self.totals, noise_features=1, objective=totals_loss, **common),  # type: ignore[arg-type]
             Stage(name="means", module=self.totals, solve=lambda: shift_totals(self, data)),
-            Stage(name="layers", module=self.layers, noise_features=shower_noise, objective=layers_loss, **common),  # type: ignore[arg-type]
+            Stage(name="layers", module=self.layers, noise_features=2, objective=layers_loss, **common),  # type: ignore[arg-type]
             Stage(
                 name="points",
                 module=self.points,

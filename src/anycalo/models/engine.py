@@ -19,7 +19,7 @@ from anycalo.models.clusters import OF_POINT
 from anycalo.models.layer_kernels import Told, Totals, Walk, draw_layers
 from anycalo.models.noise import Noise
 from anycalo.models.point_kernels import Points, draw_points, place
-from anycalo.models.recurrent import NOISE, PAST, RecurrentLayers
+from anycalo.models.recurrent import PAST, RecurrentLayers, of_walk
 from anycalo.models.told_kernels import describe, tell, tell_of_tensors
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import Member
@@ -134,7 +134,7 @@ class Engine:
     def _layers(self, told: Told, energy_mev: np.float32, noise: Noise, b: int) -> tuple[Drawn, int]:
         """The layers of shower b, and unphysical draws."""
         for attempt in range(_ATTEMPTS):
-            normal = noise.normal(OF_TOTALS + NOISE * len(told.points), only=np.array([b])).numpy()[0]
+            normal = noise.normal(OF_TOTALS + of_walk(len(told.points)), only=np.array([b])).numpy()[0]
             # One number chooses the member, and by what is left of it, whether x is turned around.
             level = 0.5 * math.erfc(-normal[OF_TOTALS - 1] * math.sqrt(0.5)) * len(self._totals)
             member = min(int(level), len(self._totals) - 1)

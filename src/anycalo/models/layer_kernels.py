@@ -28,7 +28,11 @@ from anycalo.models.arithmetic import (
     sigmoid,
     tanh,
 )
+from anycalo.models.layer_tokens import FEW as _FEW
+from anycalo.models.layer_tokens import GAUGE as _GAUGE
+from anycalo.models.layer_tokens import LEAST as _LEAST
 from anycalo.models.layer_tokens import OFFSET as _OFFSET
+from anycalo.models.layer_tokens import ROUNDS
 from anycalo.models.layer_tokens import SHARE_OFFSET as _SHARE_OFFSET
 from anycalo.models.mixture import WIDEST as _WIDEST
 from anycalo.models.profile import FARTHEST as _FARTHEST
@@ -36,14 +40,14 @@ from anycalo.models.profile import HALVINGS, STEPS
 from anycalo.models.profile import NEAR as _NEAR
 from anycalo.models.profile import PRIOR as _PRIOR
 from anycalo.models.profile import STEEPEST as _STEEPEST
-from anycalo.models.recurrent import NOISE, PAST
+from anycalo.models.recurrent import NOISE, OF_COUNT, PAST
 from anycalo.models.totals import DEPTHS
 
 _f = np.float32
 _FIRST, _SECOND = DEPTHS.start, DEPTHS.start + 1
 PRIOR, STEEPEST, FARTHEST, NEAR, FLAT, LOWER, HUGE = map(_f, (_PRIOR, _STEEPEST, _FARTHEST, _NEAR, 1e-12, 0.1, 1e30))
-OFFSET, SHARE_OFFSET, WIDEST = map(_f, (_OFFSET, _SHARE_OFFSET, _WIDEST))
-THREE, FIVE, TINY = map(_f, (3, 5, 1e-12))
+OFFSET, SHARE_OFFSET, WIDEST, GAUGE, FEW, LEAST = map(_f, (_OFFSET, _SHARE_OFFSET, _WIDEST, _GAUGE, _FEW, _LEAST))
+TWO, THREE, FIVE, THREE_HALVES, TINY = map(_f, (2, 3, 5, 1.5, 1e-12))
 
 
 class Told(NamedTuple):
@@ -78,7 +82,7 @@ class Walk(NamedTuple):
         of_embedding: gates, head of counts and head of energies, (embedding, 3 H + 2 heads), and `of_embedding_bias`.
         of_memory: heads and gates again, (H, 2 heads + 3 H), and `of_memory_bias`.
         of_past: gates, (PAST, 3 H).
-        of_count: head of energies, (3, head).
+        of_count: head of energies, (OF_COUNT, head).
         count, energy: mixtures, (head, 3 K), and their biases.
     """
 
@@ -189,27 +193,30 @@ def draw_one(h: Array, weight: Array, bias: Array, normal: Number, level: Number
 
 @compiled
 def walk(
-    own: Array, shared: Array, count: Array, mean_mev: Array, e_total: Number, normal: Array, net: Walk
+    own: Array, shared: Array, count: Array, mean_mev: Array, crossing: Number, e_total: Number, normal: Array, net: Walk
 ) -> tuple[Array, Array]:
-    """Blurred counts and energies [MeV] of the layers, (L,) each, from the front to the back.
+    """Points and energies [MeV] of the layers, (L,) each, from the front to the back, before they are made to agree.
 
     Args:
         own: features of the layers for the embedding, (L, F).
         shared: those that all share, (S,).
         count: expected points, (L,).
         mean_mev: expected energy of a point, (L,).
+        crossing: expected energy of a point over what is expected of a crossing.
         e_total: energy of the shower [MeV].
-        normal: standard normal numbers, (NOISE L,).
+        normal: standard normal numbers, (1 + NOISE L,).
         net: the weights.
     """
     layers, hidden, head = count.shape[0], net.of_past.shape[1] // 3, net.of_count.shape[1]
     given = affine(perceptron(own, shared, net.embed), net.of_embedding, net.of_embedding_bias)
-    nu, e = np.zeros(layers, np.float32), np.zeros(layers, np.float32)
+    n, e = np.zeros(layers, np.float32), np.zeros(layers, np.float32)
+    blur = exp(GAUGE * normal[0])
     past, memory = np.zeros(PAST, np.float32), np.zeros(hidden, np.float32)
     after = np.zeros(2 * head + 3 * hidden, np.float32)
     affine_row(memory, net.of_memory, net.of_memory_bias, after)
     gates, state = np.empty(3 * hidden, np.float32), np.empty(head, np.float32)
-    of_count = np.empty(3, np.float32)
+    of_count = np.empty(OF_COUNT, np.float32)
+    of_count[3] = log(crossing)
     points_total, energy_total = ZERO, ZERO
     for k in range(layers):
         points_total, energy_total = points_total + count[k], energy_total + count[k] * mean_mev[k]
@@ -230,20 +237,23 @@ def walk(
         heads = given[k, 3 * hidden :]
         for j in range(head):
             state[j] = gelu(heads[j] + after[j])
-        a = draw_one(state, net.count, net.count_bias, normal[NOISE * k], normal[NOISE * k + 1])
-        found = max(exp(min(a + log(count[k] + OFFSET), _f(20))) - OFFSET, ZERO)
-        past[0], past[2] = a, log(found + OFFSET) / THREE
-        of_count[0], of_count[1], of_count[2] = a, past[2], ONE / np.sqrt(found + ONE)
+        of_layer = normal[1 + NOISE * k :]
+        a = draw_one(state, net.count, net.count_bias, of_layer[0], of_layer[1])
+        log_expected = log(count[k] + OFFSET)
+        found = np.floor(max(exp(min(a + log_expected, _f(20))) - OFFSET, ZERO))
+        log_count = log(found + HALF + OFFSET)
+        of_count[0], of_count[1], of_count[2] = log_count - log_expected, log_count / THREE, ONE / np.sqrt(found + THREE_HALVES)
         affine_row(of_count, net.of_count, after[head : 2 * head], state)
         for j in range(head):
             state[j] = gelu(heads[head + j] + state[j])
-        m = draw_one(state, net.energy, net.energy_bias, normal[NOISE * k + 2], normal[NOISE * k + 3])
-        past[1] = m if found >= ONE else ZERO
-        nu[k] = found
-        e[k] = found * exp(min(max(m, _f(-12)), _f(12))) * mean_mev[k] if found >= ONE else ZERO
-        points, share = points + found, share + e[k] / e_total
+        m = draw_one(state, net.energy, net.energy_bias, of_layer[2], of_layer[3]) - TWO / (found + ONE) * of_count[3]
+        n[k] = found
+        e[k] = found * exp(min(max(m, _f(-12)), _f(12))) * mean_mev[k]
+        nu = (found + HALF) * blur
+        past[0], past[1], past[2] = log(nu + OFFSET) - log_expected, m if found > 0 else ZERO, log(nu + OFFSET) / THREE
+        points, share = points + nu, share + e[k] / e_total
         points_expected, share_expected = points_expected + count[k], share_expected + count[k] * mean_mev[k] / energy_total
-    return nu, e
+    return n, e
 
 
 @compiled
@@ -317,30 +327,35 @@ def bend(phi: Array, energy: Array, one: Number, two: Number, weight: Array) -> 
 
 @compiled
 def whole_layers(
-    nu: Array, e: Array, n_total: Number, e_total: Number, phi: Array, first: Number, second: Number
+    n: Array, e: Array, n_total: Number, e_total: Number, phi: Array, first: Number, second: Number
 ) -> tuple[Array, Array]:
-    """`layer_tokens.decode_layers` of one shower, of which `nu` and `e` are changed."""
-    _, share = whole_shares(nu, e, n_total)
-    factors, _ = bent(phi, share, first, second)
-    for k in range(nu.shape[0]):
-        nu[k] *= factors[k]
-        e[k] *= factors[k]
-    n, share = whole_shares(nu, e, n_total)
-    return n, share * (e_total / max(share.sum(), TINY))
+    """`layer_tokens.decode_layers` of one shower, of which `e` is changed."""
+    layers = n.shape[0]
+    firm, points = n / (n + FEW), n.copy()
+    for _ in range(ROUNDS):
+        factors, _ = bent(phi, e, first, second)
+        for k in range(layers):
+            factor = exp(firm[k] * log(factors[k]))
+            points[k] *= factor
+            e[k] *= factor
+    stretch(points, firm, n_total)
+    stretch(e, firm, e_total)
+    whole = np.zeros(layers, np.int64)
+    for k in range(layers):
+        if n[k] > 0:
+            whole[k] = max(int(np.floor(points[k] + HALF)), 1)
+    return whole, e
 
 
 @compiled
-def whole_shares(nu: Array, e: Array, n_total: Number) -> tuple[Array, Array]:
-    """Whole counts, and energies in proportion."""
-    layers = nu.shape[0]
-    factor = (n_total + HALF * _f(layers)) / max(nu.sum(), _f(1e-6))
-    n, share = np.zeros(layers, np.int64), np.zeros(layers, np.float32)
-    for k in range(layers):
-        if e[k] > 0:
-            count = np.floor(nu[k] * factor)
-            n[k] = int(count)
-            share[k] = e[k] * count / max(nu[k], _f(1e-6))
-    return n, share
+def stretch(x: Array, firm: Array, total: Number) -> None:
+    """`layer_tokens._stretched`, in place."""
+    missing = (total - x.sum()) / max((firm * x).sum(), TINY)
+    for k in range(x.shape[0]):
+        x[k] *= max(ONE + firm[k] * missing, LEAST)
+    factor = total / max(x.sum(), TINY)
+    for k in range(x.shape[0]):
+        x[k] *= factor
 
 
 @compiled
@@ -350,7 +365,7 @@ def draw_layers(told: Told, energy_mev: Number, normal: Array, totals: Totals, n
     Args:
         told: of the shower.
         energy_mev: of the particle.
-        normal: standard normal numbers, (D + 2 + NOISE L,).
+        normal: standard normal numbers, (D + 2 + 1 + NOISE L,).
         totals: weights of the member that the last of the first D + 2 numbers chooses, evenly.
         net: weights.
     """
@@ -375,8 +390,8 @@ def draw_layers(told: Told, energy_mev: Number, normal: Array, totals: Totals, n
         expected[k, 0], expected[k, 1] = log(count[k] + OFFSET) / THREE, log(mean[k])
     shared = with_totals(told.shower, scaled)
     own = beside(beside(told.layer, told.detail), expected)
-    nu, raw = walk(own, shared, count, mean, e_total, normal[d + 2 :], net)
-    n, e = whole_layers(nu, raw, n_total, e_total, told.phi, first, second)
+    drawn, raw = walk(own, shared, count, mean, of_mean, e_total, normal[d + 2 :], net)
+    n, e = whole_layers(drawn, raw, n_total, e_total, told.phi, first, second)
     visible = ZERO
     for k in range(layers):
         visible += e[k] / told.calibration[k]

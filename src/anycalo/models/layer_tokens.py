@@ -3,13 +3,14 @@
 Of a shower with N points and visible energy E, in layers with N_l and E_l, and expectations p_l and e_l (`universal.Told`):
 
     T = ln(E / sum e)                 M = ln((E / N) / (sum e / sum p))
-    a_l = ln(nu_l + c) - ln(N p_l / sum p + c)
+    a_l = ln(N_l + 1/2 + c) - ln(N p_l / sum p + c)
     m_l = ln(E_l / N_l) - ln(E / N) - ln((e_l / p_l) / (sum e / sum p))
 
-where in the last two lines p and e are bent to the depth that the shower has (`profile`), and nu_l = (N_l + u) exp(GAUGE xi), u
-uniform in [0, 1): counts are dequantised, and a draw below 1 is an empty layer. Totals are redundant with the layers; so that
-no density collapses onto the surface where they agree, all counts and all energies of a shower share a blur of `GAUGE`, which
-decoding divides out, as it bends the drawn profile to the drawn depth.
+where in the last two lines p and e are bent to the depth that the shower has (`profile`). Counts are whole numbers, with the
+probabilities of the intervals from N_l to N_l + 1 (discretised mixtures: PixelCNN++, arXiv 1701.05517). Totals are redundant
+with the layers. So that the last layers are not what the others leave, to the last point, all counts that later layers are
+told share a blur of `GAUGE` in each shower. What is drawn is then made to agree with the totals and the depth
+(`decode_layers`), layers of few points hardly, which are as sharp as nature makes them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from anycalo.models.universal import Told
 GAUGE = 0.05
 OFFSET = 2.0
 SHARE_OFFSET = 0.01
-NOISE_OF_SHOWER = 2
+FEW = 8.0
+"""Points with which a layer takes half of a correction: what few particles leave is right as it was drawn."""
+ROUNDS, LEAST = 2, 0.1
+"""How often the depth is corrected; what a correction to a sum leaves of a layer at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +39,13 @@ class Shares:
     Args:
         count: expected points, (B, L).
         mean_mev: expected energy of a point, (B, L).
+        crossing: expected energy of a point over what is expected of a particle that crosses a sensor, (B,).
         steepness: how far the expected profile had to be bent, (B,); a shower beyond `profile.STEEPEST` is not physical.
     """
 
     count: Tensor
     mean_mev: Tensor
+    crossing: Tensor
     steepness: Tensor
 
     @staticmethod
@@ -49,9 +55,9 @@ class Shares:
         points, energy = told.points * factors, told.energy_mev * factors
         total_points, total_energy = points.sum(1, keepdim=True), energy.sum(1, keepdim=True)
         count = n_total[:, None] * points / total_points
-        ratio = (energy / points.clamp_min(1e-12)) / (total_energy / total_points)
-        mean = torch.where(told.valid, ratio, torch.ones(())) * (e_total / n_total)[:, None]
-        return Shares(count=count, mean_mev=mean, steepness=steepness)
+        crossing = e_total / n_total * (total_points / total_energy)[:, 0]
+        mean = torch.where(told.valid, energy / points.clamp_min(1e-12), torch.ones(())) * crossing[:, None]
+        return Shares(count=count, mean_mev=mean, crossing=crossing, steepness=steepness)
 
 
 def encode_totals(told: Told, n_total: Tensor, e_total: Tensor) -> Tensor:
@@ -67,48 +73,61 @@ def decode_totals(told: Told, totals: Tensor) -> tuple[Tensor, Tensor]:
     return e_total * (-totals[:, 1]).exp() * points / energy, e_total
 
 
-def encode_layers(shares: Shares, n: Tensor, e: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """nu, a and m of layers with n points and e MeV, each (B, L).
+def encode_layers(shares: Shares, n: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+    """A and m of layers with n points and e MeV, (B, L) each; m is 0 without points."""
+    a = (n + 0.5 + OFFSET).log() - (shares.count + OFFSET).log()
+    m = (e / n.clamp_min(1)).clamp_min(1e-9).log() - shares.mean_mev.log()
+    return a, torch.where(n > 0, m, torch.zeros(()))
+
+
+def blurred(shares: Shares, n: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+    """What later layers are told of layers with n points (B, L) in place of n + 1/2 and of a, (B, L) each.
 
     Args:
-        shares: of the showers' own totals.
-        n: points of the layers, (B, L).
-        e: their energies [MeV], (B, L).
-        noise: standard normal numbers (B, L + 2): dequantisation, and the blurs of counts and of energies.
+        shares: of the showers.
+        n: points of the layers.
+        normal: a standard normal number for each shower, (B,).
     """
-    u = torch.special.ndtr(noise[:, :-NOISE_OF_SHOWER])
-    nu = (n + u) * (GAUGE * noise[:, -2, None]).exp()
-    a = (nu + OFFSET).log() - (shares.count + OFFSET).log()
-    m = (e / n.clamp_min(1)).clamp_min(1e-9).log() - shares.mean_mev.log() + GAUGE * noise[:, -1, None]
-    return nu, a, torch.where(n > 0, m, torch.zeros(()))
+    nu = (n + 0.5) * (GAUGE * normal).exp()[:, None]
+    return nu, (nu + OFFSET).log() - (shares.count + OFFSET).log()
 
 
-def decode_layers(told: Told, nu: Tensor, e: Tensor, n_total: Tensor, e_total: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers of points and energies of the layers, (B, L) each, that add up to the totals (B,) and have the depth.
+def interval(shares: Shares, n: Tensor) -> tuple[Tensor, Tensor]:
+    """Between which a, (B, L) each, a draw is n points: from -infinity for none."""
+    expected = (shares.count + OFFSET).log()
+    below = torch.where(n > 0, (n + OFFSET).log() - expected, torch.full((), -torch.inf))
+    return below, (n + 1 + OFFSET).log() - expected
+
+
+def decode_layers(told: Told, n: Tensor, e: Tensor, n_total: Tensor, e_total: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
+    """Points and energies of the layers, (B, L) each, that add up to the totals (B,) and have the depth.
+
+    A layer takes as much of a correction as its points N_l are many, N_l / (N_l + `FEW`). Empty layers stay empty, and others
+    keep a point. The depth is nearly reached, numbers of points up to rounding, and energies add up exactly.
 
     Args:
         told: of the showers.
-        nu: blurred counts, (B, L).
+        n: points, whole numbers, (B, L).
         e: energies up to a common factor, (B, L).
         n_total: points of the shower, (B,).
         e_total: its energy [MeV], (B,).
         depths: D of `profile`, (B, 2).
     """
-    nu, e = (torch.where(told.valid, t, torch.zeros(())) for t in (nu, e))
-    # The sum of N + u is the total and half a point a layer.
-    wanted = n_total + told.valid.sum(1) / 2
-    _, share = _whole(nu, e, wanted)
-    factors, _ = bent(told.phi, share, depths)
-    n, share = _whole(nu * factors, e * factors, wanted)
-    return n, share * (e_total / share.sum(1).clamp_min(1e-12))[:, None]
+    n, e = (torch.where(told.valid & (n > 0), t, torch.zeros(())) for t in (n, e))
+    firm, points = n / (n + FEW), n
+    for _ in range(ROUNDS):
+        factors = bent(told.phi, e, depths)[0] ** firm
+        points, e = points * factors, e * factors
+    points, e = _stretched(points, firm, n_total), _stretched(e, firm, e_total)
+    points = torch.where(n > 0, (points + 0.5).floor().clamp_min(1), torch.zeros(()))
+    return points, e
 
 
-def _whole(nu: Tensor, e: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole counts, and energies in proportion."""
-    n = (nu * (wanted / nu.sum(1).clamp_min(1e-6))[:, None]).floor()
-    # Scaling must not wake a layer that was drawn empty, and so without an energy.
-    n = torch.where(e > 0, n, torch.zeros(()))
-    return n, torch.where(n > 0, e * n / nu.clamp_min(1e-6), torch.zeros(()))
+def _stretched(x: Tensor, firm: Tensor, total: Tensor) -> Tensor:
+    """Layers (B, L) with the sum `total` (B,), changed as far as they are `firm`; all alike, where far too much was drawn."""
+    missing = (total - x.sum(1)) / (firm * x).sum(1).clamp_min(1e-12)
+    x = x * (1 + firm * missing[:, None]).clamp_min(LEAST)
+    return x * (total / x.sum(1).clamp_min(1e-12))[:, None]
 
 
 def progress_features(shares: Shares, nu: Tensor, e: Tensor, e_total: Tensor) -> Tensor:

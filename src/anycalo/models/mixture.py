@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 WIDEST = 4.0
+NARROW = 0.02
+"""Spreads across which a density is as good as constant."""
 
 
 class GaussianMixture(nn.Module):
@@ -63,6 +65,24 @@ class GaussianMixture(nn.Module):
             z = z.index_add(-1, self.rows, below * residual[..., self.columns])
         each = diagonal - 0.5 * z**2 - 0.5 * math.log(2 * math.pi)
         return torch.logsumexp(weight + each.sum(-1), dim=-1), torch.logsumexp(weight + each[..., 0], dim=-1)
+
+    def log_interval(self, h: Tensor, below: Tensor, above: Tensor) -> Tensor:
+        """Logarithm of the probability of one dimension between two numbers (...), of which the lower may be -infinity."""
+        weight, mean, diagonal, _ = self.parameters_of(h)
+        bounded = torch.isfinite(below)[..., None]
+        # Gradients of what is not chosen in the end must be numbers, too.
+        numbers = (torch.where(bounded[..., 0], below, above - 1), above)
+        lower, upper = ((x[..., None] - mean[..., 0]) * diagonal[..., 0].exp() for x in numbers)
+        all_below = torch.special.log_ndtr(upper)
+        # Beyond the mean both are nearly one: the same from the other side.
+        flip = lower > 0
+        lower, upper = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
+        width = upper - lower
+        narrow = -0.5 * (upper - width / 2) ** 2 - 0.5 * math.log(2 * math.pi) + width.clamp_min(1e-30).log()
+        high = torch.special.log_ndtr(upper)
+        fall = (torch.special.log_ndtr(lower) - high).clamp_max(-1e-6)
+        each = torch.where(width < NARROW, narrow, high + torch.log1p(-fall.exp()))
+        return torch.logsumexp(weight + torch.where(bounded, each, all_below), dim=-1)
 
     def sample(self, h: Tensor, normal: Tensor) -> Tensor:
         """Draws (..., D) from features (..., F) and standard normal numbers (..., D + 1); the last chooses the component."""

@@ -6,9 +6,10 @@ radiation lengths from the expected shower maximum, along the axis. How many poi
 follows from the expected flux of shower particles and the loss of a minimum ionising particle (`universal`); positions
 scale with the Moliere radius. Energy, particle and angle are the nearest that the old model knows.
 
-`transplant` then builds the model of the new detector: scales from moved showers, deposits joined over a distance in
-proportion to the cells, the point networks of the old model, and a flow over the new layers, which starts as the identity on
-features that already carry means, spreads and correlations.
+`transplant` then builds the model of the new detector: scales from moved showers, positions compressed beyond a radius in
+proportion to the Moliere radius, deposits joined over a distance in proportion to the cells, the point networks of the old
+model, and a flow over the new layers, which starts as the identity on features that already carry means, spreads and
+correlations.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from anycalo.geometry.derived import critical_energy_mev
 from anycalo.geometry.descriptors import cell_mm, sensor_mip_mev
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.caloclouds_config import CaloCloudsConfig
+from anycalo.models.merging import merge_tracks
 from anycalo.models.model import Domain, Model, axis_slopes
 from anycalo.models.noise import Noise
 from anycalo.models.samplers import SAMPLERS
 from anycalo.models.universal import Geometry, Told, UniversalCoordinates, particle_table
+from anycalo.readout import read_out
 from anycalo.showers import Beam, Incident, Showers
 
 _LARGEST_RATIO = 20.0
@@ -38,6 +41,8 @@ _PLENTY = 5
 _FARTHEST = 4.0
 _FEWEST = 10
 _POWERS = 3
+_KEPT, _SHORTER, _LOOKED_AT = 0.98, 0.5**0.5, 100
+"""Cells that joining is to leave; by what the distance is shortened until it does; showers that are enough to tell."""
 POINT_NETWORKS = ("denoiser", "consistency", "mean_flow")
 
 
@@ -161,7 +166,7 @@ def transplant(base: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
     used = showers[visible]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = CaloClouds(joining_for(base, used.detector), Domain.of([used]))
+        model = CaloClouds(scaled_for(base, used.detector), Domain.of([used]))
     model.stages([used], [used[:1]], seed=seed)
     for name in POINT_NETWORKS:
         part = getattr(base, name)
@@ -170,24 +175,43 @@ def transplant(base: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
     return model.eval()
 
 
-def joining_for(base: CaloClouds, detector: Detector) -> CaloCloudsConfig:
-    """The configuration of a base with deposits joined as suits another detector's cells and sensors.
+def scaled_for(base: CaloClouds, detector: Detector) -> CaloCloudsConfig:
+    """The configuration of a base with its distances and energies as suits another detector.
 
-    The largest distance scales with the size of the cells, the largest energy with the MIP of a sensor: joined over more than
-    a cell, deposits would hit too few.
+    Positions are compressed beyond a radius in proportion to the Moliere radius, as they scale: then their distribution has
+    the shape that the point networks know. The largest distance over which deposits are joined scales with the size of the
+    cells, for joined over more than a cell they would hit too few, and the largest energy with the MIP of a sensor.
     """
-    own = base.domain.detector
+    own, config, scale_mm = base.domain.detector, base.config, UniversalCoordinates().scale_mm
     cells, mips = cell_mm(detector) / cell_mm(own), np.median(sensor_mip_mev(detector)) / np.median(sensor_mip_mev(own))
+    width = scale_mm(detector) / scale_mm(own)
     return dataclasses.replace(
-        base.config,
-        merge_radius_mm=float(base.config.merge_radius_mm * cells),
-        merge_energy_mev=float(base.config.merge_energy_mev * mips),
+        config,
+        radial_scale_mm=float(config.radial_scale_mm * width),
+        centre_scale_mm=float(config.centre_scale_mm * width),
+        width_scale_mm=float(config.width_scale_mm * width),
+        merge_radius_mm=float(config.merge_radius_mm * cells),
+        merge_energy_mev=float(config.merge_energy_mev * mips),
     )
+
+
+def joined_less(config: CaloCloudsConfig, showers: Showers) -> CaloCloudsConfig:
+    """The configuration with deposits joined over as short a distance as leaves `_KEPT` of the cells of these showers.
+
+    What is joined stands in one cell where it stood in two; fine cells see deposits that coarse ones do not.
+    """
+    whole = len(read_out(showers).energy_mev)
+    for _ in range(10):
+        joined = merge_tracks(showers, radius_mm=config.merge_radius_mm, energy_mev=config.merge_energy_mev)
+        if len(read_out(joined).energy_mev) >= _KEPT * whole:
+            return config
+        config = dataclasses.replace(config, merge_radius_mm=config.merge_radius_mm * _SHORTER)
+    return dataclasses.replace(config, merge_radius_mm=0.0)
 
 
 @torch.no_grad()
 def calibrate(model: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
-    """The model with what a few showers of its detector say of its scales.
+    """The model with what a few showers of its detector say of its scales, and of the distance over which deposits are joined.
 
     Quantities of a layer (counts, energies, lateral moments) are moved by a parabola in ln E and stretched by the spread of
     their residuals, each coefficient as far as it stands out of its own statistical error (positive-part shrinkage, James
@@ -196,9 +220,10 @@ def calibrate(model: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
     Quantities of points, of which a few showers hold thousands, are set anew; all are, with `_PLENTY` showers for every
     number that the flow draws.
     """
-    other = CaloClouds(model.config, model.domain)
+    config = joined_less(model.config, showers[:_LOOKED_AT])
+    other = CaloClouds(config, model.domain)
     other.stages([showers], [showers[:1]], seed=seed)
-    new = CaloClouds(model.config, model.domain)
+    new = CaloClouds(config, model.domain)
     new.load_state_dict(model.state_dict())
     for name in ("energy_shape", "point_scale", "condition_scale"):
         getattr(new, name).load_state_dict(getattr(other, name).state_dict())
