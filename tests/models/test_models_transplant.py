@@ -14,13 +14,11 @@ from anycalo.geometry.readouts import Rectangular
 from anycalo.models import CaloClouds, CaloCloudsConfig, Domain, Noise
 from anycalo.models.consistency import DistillConfig
 from anycalo.models.flow import FlowConfig
-from anycalo.models.merging import merge_tracks
 from anycalo.models.pointwise import PointwiseConfig
 from anycalo.models.transplant import (
     _corrections,
     base_for,
     calibrate,
-    joined_less,
     moved,
     nearest_incident,
     scaled_for,
@@ -29,7 +27,6 @@ from anycalo.models.transplant import (
     zero_shot,
 )
 from anycalo.models.universal import UniversalCoordinates
-from anycalo.readout import read_out
 from anycalo.readout.view import layer_depth_x0
 from anycalo.showers import Beam, Incident, Showers
 from samples import SMALL
@@ -49,13 +46,9 @@ def finer() -> Detector:
 
 @pytest.fixture(scope="module")
 def model(small_detector: Detector) -> CaloClouds:
-    return with_scales(CONFIG, small_detector)
-
-
-def with_scales(config: CaloCloudsConfig, detector: Detector) -> CaloClouds:
-    showers = toy_showers(detector, 200, 1)
+    showers = toy_showers(small_detector, 200, 1)
     torch.manual_seed(0)
-    made = CaloClouds(config, Domain.of([showers]))
+    made = CaloClouds(CONFIG, Domain.of([showers]))
     made.stages([showers], [showers[:1]], seed=1)
     return made.eval()
 
@@ -146,9 +139,8 @@ def test_a_model_moved_makes_showers_of_the_new_detector(model: CaloClouds, fine
     )
 
 
-def test_calibration_leaves_alone_what_few_showers_do_not_show(small_detector: Detector) -> None:
+def test_calibration_leaves_alone_what_few_showers_do_not_show(model: CaloClouds, small_detector: Detector) -> None:
     """Means of 20 showers of the very kind that set the scales: less is moved than the statistical error of their means."""
-    model = with_scales(dataclasses.replace(CONFIG, merge_radius_mm=0.0), small_detector)
     few = toy_showers(small_detector, 20, 6)
     ready = calibrate(model, few, seed=1)
     moved_by = (ready.features.plain.mean[:, 0] - model.features.plain.mean[:, 0]) / model.features.plain.log_spread[:, 0].exp()
@@ -180,25 +172,6 @@ def test_distances_are_scaled_as_suits_the_detector(model: CaloClouds, finer: De
     fine = finer.with_readout(Rectangular(pitch_mm=(2.0, 2.0)))
     half = finer.with_readout(Rectangular(pitch_mm=(1.0, 1.0)))
     assert scaled_for(model, half).merge_radius_mm == pytest.approx(scaled_for(model, fine).merge_radius_mm / 2)
-
-
-def test_joining_leaves_the_cells_of_given_showers(model: CaloClouds) -> None:
-    fine = model.domain.detector.with_readout(Rectangular(pitch_mm=(1.0, 1.0)))
-    showers = toy_showers(fine, 30, 3)
-    whole = len(read_out(showers).energy_mev)
-
-    def left(config: CaloCloudsConfig) -> float:
-        joined = merge_tracks(showers, radius_mm=config.merge_radius_mm, energy_mev=config.merge_energy_mev)
-        return len(read_out(joined).energy_mev) / whole
-
-    wide = dataclasses.replace(model.config, merge_radius_mm=6.0, merge_energy_mev=1e3)
-    assert left(wide) < 0.9
-    ready = joined_less(wide, showers)
-    assert 0 < ready.merge_radius_mm < 6
-    assert left(ready) >= 0.98
-    # Not shorter than it must be, and what leaves the cells stays as it is.
-    assert left(dataclasses.replace(ready, merge_radius_mm=ready.merge_radius_mm * 2**0.5)) < 0.98
-    assert joined_less(ready, showers) is ready
 
 
 def test_corrections_find_a_parabola_and_stand_an_outlier() -> None:

@@ -27,12 +27,10 @@ from anycalo.geometry.derived import critical_energy_mev
 from anycalo.geometry.descriptors import cell_mm, sensor_mip_mev
 from anycalo.models.caloclouds import CaloClouds
 from anycalo.models.caloclouds_config import CaloCloudsConfig
-from anycalo.models.merging import merge_tracks
 from anycalo.models.model import Domain, Model, axis_slopes
 from anycalo.models.noise import Noise
 from anycalo.models.samplers import SAMPLERS
 from anycalo.models.universal import Geometry, Told, UniversalCoordinates, particle_table
-from anycalo.readout import read_out
 from anycalo.showers import Beam, Incident, Showers
 
 _LARGEST_RATIO = 20.0
@@ -41,8 +39,6 @@ _PLENTY = 5
 _FARTHEST = 4.0
 _FEWEST = 10
 _POWERS = 3
-_KEPT, _SHORTER, _LOOKED_AT = 0.98, 0.5**0.5, 100
-"""Cells that joining is to leave; by what the distance is shortened until it does; showers that are enough to tell."""
 POINT_NETWORKS = ("denoiser", "consistency", "mean_flow")
 
 
@@ -195,23 +191,9 @@ def scaled_for(base: CaloClouds, detector: Detector) -> CaloCloudsConfig:
     )
 
 
-def joined_less(config: CaloCloudsConfig, showers: Showers) -> CaloCloudsConfig:
-    """The configuration with deposits joined over as short a distance as leaves `_KEPT` of the cells of these showers.
-
-    What is joined stands in one cell where it stood in two; fine cells see deposits that coarse ones do not.
-    """
-    whole = len(read_out(showers).energy_mev)
-    for _ in range(10):
-        joined = merge_tracks(showers, radius_mm=config.merge_radius_mm, energy_mev=config.merge_energy_mev)
-        if len(read_out(joined).energy_mev) >= _KEPT * whole:
-            return config
-        config = dataclasses.replace(config, merge_radius_mm=config.merge_radius_mm * _SHORTER)
-    return dataclasses.replace(config, merge_radius_mm=0.0)
-
-
 @torch.no_grad()
 def calibrate(model: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
-    """The model with what a few showers of its detector say of its scales, and of the distance over which deposits are joined.
+    """The model with what a few showers of its detector say of its scales.
 
     Quantities of a layer (counts, energies, lateral moments) are moved by a parabola in ln E and stretched by the spread of
     their residuals, each coefficient as far as it stands out of its own statistical error (positive-part shrinkage, James
@@ -220,10 +202,9 @@ def calibrate(model: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
     Quantities of points, of which a few showers hold thousands, are set anew; all are, with `_PLENTY` showers for every
     number that the flow draws.
     """
-    config = joined_less(model.config, showers[:_LOOKED_AT])
-    other = CaloClouds(config, model.domain)
+    other = CaloClouds(model.config, model.domain)
     other.stages([showers], [showers[:1]], seed=seed)
-    new = CaloClouds(config, model.domain)
+    new = CaloClouds(model.config, model.domain)
     new.load_state_dict(model.state_dict())
     for name in ("energy_shape", "point_scale", "condition_scale"):
         getattr(new, name).load_state_dict(getattr(other, name).state_dict())

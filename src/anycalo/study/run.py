@@ -174,10 +174,10 @@ class Study:
             few=0 if cell.method == SCRATCH else few,
             seed=cell.seed,
         )
-        if isinstance(start, CaloClouds) and start.card.get("moved"):
-            start = calibrate(start, showers, seed=cell.seed)  # from scratch, too: the configuration is to be the same
         if cell.method == SCRATCH:
             return start, from_scratch(start, showers, config)
+        if isinstance(start, CaloClouds) and start.card.get("moved"):
+            start = calibrate(start, showers, seed=cell.seed)
         compare = DistanceCheck(start, showers, seed=cell.seed) if check else None
         return start, finetune(start, showers, config, compare=compare)
 
