@@ -12,7 +12,7 @@ from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models import layer_features
 from anycalo.models.conditions import Event, check_conditions, condition_table
-from anycalo.models.layer_features import Gaussianise, LayerFeatures, energy_basis
+from anycalo.models.layer_features import LEAST_OF_MEANS, ConditionalScale, Gaussianise, LayerFeatures, energy_basis
 from anycalo.models.merging import merge_tracks
 from anycalo.models.point_features import (
     Lateral,
@@ -249,3 +249,30 @@ def test_merging_keeps_energy_and_never_crosses_layers_or_showers(small_detector
     whole = merge_tracks(showers[10:12], radius_mm=2.0, energy_mev=1.0)
     np.testing.assert_array_equal(whole.energy_mev, merged[10:12].energy_mev)
     assert merge_tracks(showers, radius_mm=0.0, energy_mev=1.0) is showers
+
+
+def test_scales_of_a_layer_hit_at_high_energies_alone_stay_within_bounds_below() -> None:
+    """Forty values at the upper fifth of the energies, many times: how far mean and spread are off at the lowest.
+
+    The twin is without a least ridge.
+    """
+    at_lowest = energy_basis(torch.full((1,), -1.0), torch.zeros(1))
+
+    def off(least: float) -> tuple[float, float]:
+        means, spreads = [], []
+        for seed in range(40):
+            generator = torch.Generator().manual_seed(seed)
+            basis = energy_basis(0.6 + 0.4 * torch.rand(40, generator=generator), torch.zeros(40))
+            scale = ConditionalScale(1, basis.shape[1])
+            scale.fit(0, 0.3 * torch.randn(40, generator=generator) - 0.5, basis, least)
+            mean, spread = scale.parameters_of(at_lowest)
+            means.append(float(mean) + 0.5)
+            spreads.append(float(spread.log()) - float(np.log(0.3)))
+        return float(np.std(means)), float(np.std(spreads))
+
+    mean, spread = off(LEAST_OF_MEANS)
+    assert mean < 0.25
+    assert spread < 1
+    twin_mean, twin_spread = off(0.0)
+    assert twin_mean > 2.5 * mean
+    assert twin_spread > 2.5 * spread

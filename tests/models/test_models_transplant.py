@@ -159,6 +159,32 @@ def test_calibration_leaves_alone_what_few_showers_do_not_show(model: CaloClouds
     assert float(ready.features.plain.mean[0, 0] - model.features.plain.mean[0, 0]) == pytest.approx(np.log(2), abs=0.1)
 
 
+def test_a_layer_hit_by_few_is_moved_by_a_constant(model: CaloClouds, small_detector: Detector) -> None:
+    """What twenty showers of high energy say of the last layer is not carried on to low energies by a parabola."""
+    few = toy_showers(small_detector, 60, 6)
+    last, powers = small_detector.n_layers - 1, slice(1, 3)
+    strong = np.sort(few.incident.energy_mev)[-25]
+    hit = few.layer_counts()[:, last] > 0
+    assert (
+        10 < np.count_nonzero(hit & (few.incident.energy_mev >= strong)) < 40 < np.count_nonzero(few.layer_counts()[:, 0] > 0)
+    )
+    kept = (few.layer < last) | (few.incident.energy_mev[few.shower] >= strong)
+    bent = few.energy_mev * np.where(few.layer == last, (few.incident.energy_mev[few.shower] / 5e3) ** 3, 1)
+    columns = {"x_mm": few.x_mm[kept], "y_mm": few.y_mm[kept], "layer": few.layer[kept], "energy_mev": bent[kept]}
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(few.shower[kept], minlength=len(few)))])
+    given = Showers(detector=small_detector, incident=few.incident, offsets=offsets, **columns)
+    before, after = (m.features.means.mean for m in (model, calibrate(model, given, seed=1)))
+    assert torch.equal(after[last, powers], before[last, powers])
+    assert not torch.equal(after[last, 0], before[last, 0])
+    # The twin: a layer that more showers hit follows their energies.
+    steep = few.energy_mev * np.where(few.layer == 1, (few.incident.energy_mev[few.shower] / 5e3) ** 3, 1)
+    other = Showers(
+        detector=small_detector, incident=few.incident, offsets=few.offsets,
+        x_mm=few.x_mm, y_mm=few.y_mm, layer=few.layer, energy_mev=steep,
+    )  # fmt: skip
+    assert not torch.equal(calibrate(model, other, seed=1).features.means.mean[1, powers], before[1, powers])
+
+
 def test_distances_are_scaled_as_suits_the_detector(model: CaloClouds, finer: Detector) -> None:
     same = scaled_for(model, model.domain.detector)
     assert same.merge_radius_mm == pytest.approx(model.config.merge_radius_mm)

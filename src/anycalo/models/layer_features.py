@@ -28,6 +28,9 @@ EDGE = 3.0
 """Where the knots of `Gaussianise` end."""
 FARTHEST = 6.0
 """Features farther out are learnt as this, so that one odd energy in a layer that is seldom hit does not outweigh all else."""
+RIDGE, LEAST_OF_MEANS = 1e-4, 2.0
+"""Of the scales, in terms of the number of showers; and at least, of the energies of points, for some layers are hit at high
+energies alone, below which nothing else holds a cubic."""
 
 
 def energy_basis(log_energy: Tensor, slant: Tensor, degree: int = 3) -> Tensor:
@@ -50,12 +53,12 @@ class ConditionalScale(nn.Module):
         self.register_buffer("mean", torch.zeros(dimension, basis))
         self.register_buffer("log_spread", torch.zeros(dimension, basis))
 
-    def fit(self, column: int, x: Tensor, basis: Tensor, weight: Tensor | None = None) -> None:
-        """Fit quantity `column` to values x (B,) on a basis (B, K)."""
-        mean = _ridge(basis, x)
+    def fit(self, column: int, x: Tensor, basis: Tensor, least: float = 0.0) -> None:
+        """Fit quantity `column` to values x (B,) on a basis (B, K), with a ridge of at least so much, however few they are."""
+        mean = _ridge(basis, x, least)
         residual = (x.double() - basis.double() @ mean).abs()
         residual = residual.clamp_min(1e-3 * float(residual.mean()) + 1e-9)
-        log_spread = _ridge(basis, residual.log())
+        log_spread = _ridge(basis, residual.log(), least)
         # E[ln|residual|] lies below ln(rms); set the scale so that the standardised residuals have unit rms.
         shape = (x.double() - basis.double() @ mean) / (basis.double() @ log_spread).exp()
         log_spread[0] += math.log(max(float(shape.square().mean().sqrt()), 1e-6))
@@ -69,9 +72,9 @@ class ConditionalScale(nn.Module):
         return (basis * self.mean).sum(-1), (basis * self.log_spread).sum(-1).exp()
 
 
-def _ridge(basis: Tensor, x: Tensor, ridge: float = 1e-4) -> Tensor:
+def _ridge(basis: Tensor, x: Tensor, least: float) -> Tensor:
     a, y = basis.double(), x.double()
-    penalty = ridge * len(y) * torch.eye(a.shape[1], dtype=torch.float64)
+    penalty = max(RIDGE * len(y), least) * torch.eye(a.shape[1], dtype=torch.float64)
     penalty[0, 0] = 1e-9
     solution: Tensor = torch.linalg.solve(a.T @ a + penalty, a.T @ y)
     return solution
@@ -179,7 +182,7 @@ class LayerFeatures(nn.Module):
         for layer in range(self.layers):
             seen = n[:, layer] > 0
             if int(seen.sum()) > 50:
-                self.means.fit(layer, m[seen, layer], mean_basis[seen, layer])
+                self.means.fit(layer, m[seen, layer], mean_basis[seen, layer], LEAST_OF_MEANS)
         residuals, filled = self._residuals(n, e, incident_mev, basis, extras, noise)
         for column in range(self.dimension):
             real = residuals[~filled[:, column], column]

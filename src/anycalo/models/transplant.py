@@ -38,7 +38,7 @@ _AT_ONCE = 50
 _PLENTY = 5
 _FARTHEST = 4.0
 _FEWEST = 10
-_POWERS = 3
+_POWERS, _FOR_A_POWER = 3, 40
 POINT_NETWORKS = ("denoiser", "consistency", "mean_flow")
 
 
@@ -223,9 +223,11 @@ def calibrate(model: CaloClouds, showers: Showers, *, seed: int) -> CaloClouds:
             rows = used[:, column]
             if rows.sum() < _FEWEST:
                 continue
-            inside = basis[rows, :_POWERS].double(), (values - mean)[rows, column].double(), spread[rows, column].double()
+            # A layer that few showers hit is hit at high energies alone, where a parabola does not end.
+            powers = _POWERS if rows.all() else min(_POWERS, 1 + int(rows.sum()) // _FOR_A_POWER)
+            inside = basis[rows, :powers].double(), (values - mean)[rows, column].double(), spread[rows, column].double()
             change, stretch = _corrections(*inside)
-            scale.mean[column, :_POWERS] += change.float()
+            scale.mean[column, :powers] += change.float()
             scale.log_spread[column, 0] += stretch
     counts = torch.from_numpy(showers.layer_counts()).float().max(0).values
     new.features.largest.copy_(torch.maximum(new.features.largest, counts))
