@@ -60,9 +60,9 @@ def test_showers_are_those_of_the_networks(coordinates: str, depth: int, bins: i
     assert expected.n_points > 1000
     made = model.sample(detector, incident, Noise(2, range(25)))
     assert_same(made, expected)
-    # Weights somewhat different, and the showers are others: the comparison sees it, and so does the engine.
+    # A weight a little different, and the showers are others: the comparison sees it, and so does the engine.
     with torch.no_grad():
-        model.layers.memory.weight_hh_l0.mul_(1.5)
+        model.layers.memory.weight_hh_l0.mul_(1.05)
     with pytest.raises(AssertionError):
         assert_same(model.sample(detector, incident, Noise(2, range(25))), expected)
 

@@ -75,10 +75,11 @@ def test_layers_come_back_exactly(seed: int, layers: int) -> None:
 def test_whatever_is_drawn_adds_up(seed: int, layers: int) -> None:
     rng = np.random.default_rng([seed, 2])
     told = toy_told(4, layers, seed, lacking=seed % layers)
-    drawn = torch.from_numpy(np.floor(rng.lognormal(2, 2, (4, layers))))
+    drawn = torch.from_numpy(np.floor(rng.lognormal(1, 2, (4, layers))))
     e_total = torch.from_numpy(rng.lognormal(3, 1, 4))
-    n_total = (drawn * told.valid).sum(1) * torch.from_numpy(rng.uniform(0.9, 1.1, 4))
-    depths = measure(told.phi, drawn * told.valid) + torch.from_numpy(rng.normal(0, 0.05, (4, 2)))
+    drawn[:, 0] += 1
+    n_total = torch.from_numpy(rng.integers(1, 5000, 4).astype(np.float64))
+    depths = torch.from_numpy(rng.normal(0, 0.5, (4, 2)))
     n, e = decode_layers(told, drawn, drawn * 0.3, n_total, e_total, depths)
     assert torch.equal(n, n.floor())
     assert torch.equal(n > 0, told.valid & (drawn > 0))

@@ -250,7 +250,8 @@ def walk(
         n[k] = found
         e[k] = found * exp(min(max(m, _f(-12)), _f(12))) * mean_mev[k]
         nu = (found + HALF) * blur
-        past[0], past[1], past[2] = log(nu + OFFSET) - log_expected, m if found > 0 else ZERO, log(nu + OFFSET) / THREE
+        log_seen = log(nu + OFFSET)
+        past[0], past[1], past[2] = log_seen - log_expected, m if found > 0 else ZERO, log_seen / THREE
         points, share = points + nu, share + e[k] / e_total
         points_expected, share_expected = points_expected + count[k], share_expected + count[k] * mean_mev[k] / energy_total
     return n, e
@@ -383,14 +384,14 @@ def draw_layers(told: Told, energy_mev: Number, normal: Array, totals: Totals, n
         return False, scaled, n, e
     of_points, of_energy = (told.points * factors).sum(), (told.energy_mev * factors).sum()
     count, mean, expected = np.empty(layers, np.float32), np.empty(layers, np.float32), np.empty((layers, 2), np.float32)
-    of_mean = e_total / n_total * of_points / of_energy
+    crossing = e_total / n_total * of_points / of_energy
     for k in range(layers):
         count[k] = n_total * told.points[k] * factors[k] / of_points
-        mean[k] = told.energy_mev[k] / max(told.points[k], TINY) * of_mean
+        mean[k] = told.energy_mev[k] / max(told.points[k], TINY) * crossing
         expected[k, 0], expected[k, 1] = log(count[k] + OFFSET) / THREE, log(mean[k])
     shared = with_totals(told.shower, scaled)
     own = beside(beside(told.layer, told.detail), expected)
-    drawn, raw = walk(own, shared, count, mean, of_mean, e_total, normal[d + 2 :], net)
+    drawn, raw = walk(own, shared, count, mean, crossing, e_total, normal[d + 2 :], net)
     n, e = whole_layers(drawn, raw, n_total, e_total, told.phi, first, second)
     visible = ZERO
     for k in range(layers):

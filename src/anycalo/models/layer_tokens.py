@@ -74,10 +74,9 @@ def decode_totals(told: Told, totals: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def encode_layers(shares: Shares, n: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-    """A and m of layers with n points and e MeV, (B, L) each; m is 0 without points."""
-    a = (n + 0.5 + OFFSET).log() - (shares.count + OFFSET).log()
+    """Tokens a and m of layers with n points and e MeV, (B, L) each; m is 0 without points."""
     m = (e / n.clamp_min(1)).clamp_min(1e-9).log() - shares.mean_mev.log()
-    return a, torch.where(n > 0, m, torch.zeros(()))
+    return _relative(shares, n + 0.5), torch.where(n > 0, m, torch.zeros(()))
 
 
 def blurred(shares: Shares, n: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,14 +88,17 @@ def blurred(shares: Shares, n: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
         normal: a standard normal number for each shower, (B,).
     """
     nu = (n + 0.5) * (GAUGE * normal).exp()[:, None]
-    return nu, (nu + OFFSET).log() - (shares.count + OFFSET).log()
+    return nu, _relative(shares, nu)
 
 
 def interval(shares: Shares, n: Tensor) -> tuple[Tensor, Tensor]:
     """Between which a, (B, L) each, a draw is n points: from -infinity for none."""
-    expected = (shares.count + OFFSET).log()
-    below = torch.where(n > 0, (n + OFFSET).log() - expected, torch.full((), -torch.inf))
-    return below, (n + 1 + OFFSET).log() - expected
+    return torch.where(n > 0, _relative(shares, n), torch.full((), -torch.inf)), _relative(shares, n + 1)
+
+
+def _relative(shares: Shares, points: Tensor) -> Tensor:
+    """Numbers of points relative to what is expected, as a is, (B, L)."""
+    return (points + OFFSET).log() - (shares.count + OFFSET).log()
 
 
 def decode_layers(told: Told, n: Tensor, e: Tensor, n_total: Tensor, e_total: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,16 +73,15 @@ class GaussianMixture(nn.Module):
         # Gradients of what is not chosen in the end must be numbers, too.
         numbers = (torch.where(bounded[..., 0], below, above - 1), above)
         lower, upper = ((x[..., None] - mean[..., 0]) * diagonal[..., 0].exp() for x in numbers)
-        all_below = torch.special.log_ndtr(upper)
         # Beyond the mean both are nearly one: the same from the other side.
-        flip = lower > 0
+        flip = bounded & (lower > 0)
         lower, upper = torch.where(flip, -upper, lower), torch.where(flip, -lower, upper)
         width = upper - lower
         narrow = -0.5 * (upper - width / 2) ** 2 - 0.5 * math.log(2 * math.pi) + width.clamp_min(1e-30).log()
         high = torch.special.log_ndtr(upper)
         fall = (torch.special.log_ndtr(lower) - high).clamp_max(-1e-6)
         each = torch.where(width < NARROW, narrow, high + torch.log1p(-fall.exp()))
-        return torch.logsumexp(weight + torch.where(bounded, each, all_below), dim=-1)
+        return torch.logsumexp(weight + torch.where(bounded, each, high), dim=-1)
 
     def sample(self, h: Tensor, normal: Tensor) -> Tensor:
         """Draws (..., D) from features (..., F) and standard normal numbers (..., D + 1); the last chooses the component."""
