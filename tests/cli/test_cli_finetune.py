@@ -49,6 +49,7 @@ def test_what_is_taken_back_is_said(
     answers = [
         Comparison(before=2.0, after=2.5, change=0.22, error=0.1),
         Comparison(before=2.0, after=1.5, change=-0.29, error=0.1),
+        Comparison(before=2.0, after=1.5, change=-0.29, error=0.1),
     ]
 
     class Told(DistanceCheck):

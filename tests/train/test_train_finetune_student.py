@@ -73,7 +73,7 @@ def test_a_teacher_is_looked_at_through_its_student(small_detector: Detector) ->
     """Showers do not show what the denoiser has learnt before the student is distilled anew: it is not taken back for that."""
     same, nearer = (Comparison(before=2.0, after=2.0 + change, change=change, error=0.1) for change in (0.0, -0.5))
     for last, stays in ((nearer, True), (same, False)):
-        answers = [same, same, last]
+        answers = [same, same, last, same]
         stages = tuned(
             distilled(small_detector), steps=60, sigmas=-math.inf, compare=lambda _, left=answers: left.pop(0)
         ).stages
@@ -81,6 +81,7 @@ def test_a_teacher_is_looked_at_through_its_student(small_detector: Detector) ->
             "flow": True,
             "denoiser": False,
             "distill": not stays,
+            "cells": stages["cells"].taken_back,
         }
 
 

@@ -91,7 +91,7 @@ def test_physics_reaches_the_network(showers: Showers) -> None:
         from anycalo.models import Domain
 
         model = CaloClouds(config, Domain.of([showers]))
-        stage = model.stages([showers[:120]], [showers[120:]], seed=1)[-1]
+        stage = model.stages([showers[:120]], [showers[120:]], seed=1)[-2]
         assert stage.name == "mean-flow"
         noise = torch.randn(64, stage.noise_features, generator=torch.Generator().manual_seed(1))
         stage.objective(stage.batch(torch.arange(64)), noise).backward()  # type: ignore[no-untyped-call]

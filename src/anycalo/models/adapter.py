@@ -114,12 +114,12 @@ def read_adapter(folder: Path, load: Callable[[str | Path], Model]) -> Model:
 
 @torch.no_grad()
 def apply_changes(model: Model, changes: Mapping[str, Tensor], *, where: str = "changes") -> None:
-    """Change the parameters of a model.
+    """Change parameters and buffers of a model.
 
     Raises:
         ModelError: if a name or a shape is not the model's.
     """
-    named = dict(model.named_parameters())
+    named = model.state_dict()
     for key, value in changes.items():
         kind, _, name = key.partition(":")
         if name not in named or f"{kind}:" not in (REPLACED, DOWN, UP):

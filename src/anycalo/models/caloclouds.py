@@ -36,6 +36,7 @@ from torch import Tensor
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
+from anycalo.models.caloclouds_cells import points_for_cells
 from anycalo.models.caloclouds_config import ATTEMPTS, CaloCloudsConfig, no_physical_shower
 from anycalo.models.conditions import Event, condition_table
 from anycalo.models.consistency import Consistency
@@ -54,7 +55,7 @@ from anycalo.models.point_features import (
     expand,
     impose_energy,
 )
-from anycalo.models.point_stages import MeanFlow, PointData, denoiser_stage, distill_stage, start_stage
+from anycalo.models.point_stages import MeanFlow, PointData, point_stages
 from anycalo.models.pointwise import Pointwise, Rows
 from anycalo.models.samplers import SAMPLERS, consistency, mean_flow
 from anycalo.models.stage import Stage
@@ -147,7 +148,7 @@ class CaloClouds(Model):
 
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
         """`flow` (an example is a shower) and `denoiser` (an example is a point); where configured, `distill`, `start` and
-        `mean-flow` (points). See `Model.stages`.
+        `mean-flow` (points); `cells` is solved without steps. See `Model.stages`.
         """
         size = sum(map(len, training))
         showers = Showers.concatenate([*training, *validation])
@@ -221,14 +222,12 @@ class CaloClouds(Model):
             scaled=scaled,
             points=self._point_set,
         )
-        stages = [flow, denoiser_stage(self.denoiser, data)]
-        if self.consistency is not None:
-            stages.append(distill_stage(self.consistency, self.denoiser, data, seed))
-        if self.mean_flow is not None:
-            if self.mean_flow.start is not None:
-                stages.append(start_stage(self.mean_flow.start, data))
-            stages.append(self.mean_flow.stage(self.denoiser, data))
-        return stages
+        cells = Stage(
+            name="cells",
+            module=self.features,
+            solve=lambda: points_for_cells(self, Showers.concatenate(training), seed=seed),
+        )
+        return [flow, *point_stages(self.denoiser, self.consistency, self.mean_flow, data, seed), cells]
 
     def _point_set(self, x: Tensor, shower: Tensor, showers: int, layer: Tensor) -> PointSet:
         """Showers of scaled features, centred and at width 1 where the flow draws centre and width, for the physics loss."""
@@ -292,6 +291,13 @@ class CaloClouds(Model):
     def sample_in_torch(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """What `sample` makes, to the rounding of float32, by the networks' modules, on any device."""
         n, e, extras, rejected = self.sample_layers(incident, noise)
+        made = self.in_layers(incident, n, e, extras, noise)
+        made.provenance = {"flow_draws": len(incident) + rejected, "flow_draws_rejected": rejected}
+        return made
+
+    @torch.no_grad()
+    def in_layers(self, incident: Incident, n: Tensor, e: Tensor, extras: Tensor, noise: Noise) -> Showers:
+        """Showers with these points and energies [MeV] of the layers, (B, L) each, and extras (B, X) of `sample_layers`."""
         counts = n.sum(1).long().cpu().numpy()
         layer = torch.arange(self.layers, device=self.device).expand_as(n)
         row = torch.repeat_interleave(torch.arange(n.numel(), device=self.device), n.flatten().long())
@@ -309,14 +315,13 @@ class CaloClouds(Model):
         slopes = torch.from_numpy(axis_slopes(incident)).to(xy)
         xy = xy + slopes[shower] * self.z_mm[point_layer, None]
         return Showers(
-            detector=detector,
+            detector=self.domain.detector,
             incident=incident,
             offsets=np.concatenate([[0], np.cumsum(counts)]),
             x_mm=xy[:, 0].cpu().numpy(),
             y_mm=xy[:, 1].cpu().numpy(),
             layer=point_layer.cpu().numpy(),
             energy_mev=energy.cpu().numpy(),
-            provenance={"flow_draws": len(incident) + rejected, "flow_draws_rejected": rejected},
         )
 
     @torch.no_grad()

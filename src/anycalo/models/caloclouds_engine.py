@@ -103,13 +103,15 @@ def flow_weights(flow: ShowerFlow, *, bins: int, bound: float) -> Flow:
 def layer_scales(features: LayerFeatures, domain: Domain) -> Scales:
     """Of the layers' features, for particles of the domain."""
     low, high = (math.log(v) for v in domain.energy_mev)
+    plain = features.plain.mean.T.clone()
+    plain[: len(features.more_points), 1] -= features.more_points  # more points of less energy each
     return Scales(
         middle=(low + high) / 2,
         half_width=max((high - low) / 2, 0.1),
         unrotation=_array(features.unrotation),
         knots=_array(features.shape.knots),
         edge=_array(features.shape.levels)[-1],
-        plain=_array(features.plain.mean.T),
+        plain=_array(plain),
         plain_spread=_array(features.plain.log_spread.T),
         mean=_array(features.means.mean),
         mean_spread=_array(features.means.log_spread),

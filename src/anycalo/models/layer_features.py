@@ -9,6 +9,8 @@ its constants are buffers:
 3. a monotone map of each residual to a standard normal;
 4. principal axes, each scaled to unit variance.
 
+Points may be asked for in other numbers than they were learnt in, `more_points`, so that as many cells are hit as should be.
+
 Totals are redundant with the layers. So that the density does not collapse onto the surface where they
 agree, the common factors of all N and of all E are blurred by `GAUGE` when encoding and divided out when
 decoding. Empty layers (N = 0) have no m: it is filled with noise when encoding and ignored when decoding.
@@ -140,6 +142,7 @@ class LayerFeatures(nn.Module):
     rotation: Tensor
     unrotation: Tensor
     largest: Tensor
+    more_points: Tensor
 
     def __init__(self, layers: int, extras: int) -> None:
         super().__init__()
@@ -153,6 +156,7 @@ class LayerFeatures(nn.Module):
         self.register_buffer("rotation", torch.eye(self.dimension))
         self.register_buffer("unrotation", torch.eye(self.dimension))
         self.register_buffer("largest", torch.full((layers,), math.inf))
+        self.register_buffer("more_points", torch.zeros(2))
 
     # Order of the D columns: T, M, a (L), extras (X), m (L).
 
@@ -175,6 +179,7 @@ class LayerFeatures(nn.Module):
     @torch.no_grad()
     def fit(self, n: Tensor, e: Tensor, incident_mev: Tensor, basis: Tensor, extras: Tensor, noise: Tensor) -> None:
         """Set every constant from training showers; arguments as for `encode`."""
+        self.more_points.zero_()
         plain, m = self._raw(n, e, incident_mev, extras, noise)
         for column in range(plain.shape[1]):
             self.plain.fit(column, plain[:, column], basis)
@@ -212,6 +217,10 @@ class LayerFeatures(nn.Module):
         filling[:, -self.layers :] = noise[:, self.layers : 2 * self.layers]
         return torch.where(filled, filling, h.clamp(-FARTHEST, FARTHEST))
 
+    def log_more(self, basis: Tensor) -> Tensor:
+        """Logarithm of the factor by which showers get more points than learnt, (B,), given `energy_basis` (B, K)."""
+        return basis[:, : len(self.more_points)] @ self.more_points
+
     def encode(self, n: Tensor, e: Tensor, incident_mev: Tensor, basis: Tensor, extras: Tensor, noise: Tensor) -> Tensor:
         """Features z (B, D) of showers, which `decode` takes back but for what lay beyond `FARTHEST`.
 
@@ -238,7 +247,7 @@ class LayerFeatures(nn.Module):
         residuals = self.shape.inverse(z @ self.unrotation)
         mean, spread = self.plain.parameters_of(basis)
         plain = residuals[:, : 2 + L + self.extras] * spread + mean
-        T, M, a, extras = plain[:, 0], plain[:, 1], plain[:, 2 : 2 + L], plain[:, 2 + L :]
+        T, M, a, extras = plain[:, 0], plain[:, 1] - self.log_more(basis), plain[:, 2 : 2 + L], plain[:, 2 + L :]
         visible = T.exp() * incident_mev
         total = visible / M.exp()
         blurred = (a.exp() - COUNT_OFFSET).clamp_min(0)

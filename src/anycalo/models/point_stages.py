@@ -191,3 +191,17 @@ class MeanFlow(nn.Module):
         zero, one = torch.zeros_like(e[:, 0]), torch.ones_like(e[:, 0])
         out: Tensor = e - self.average(e, zero, one, condition)
         return out
+
+
+def point_stages(
+    denoiser: Denoiser, consistency: Consistency | None, mean_flow: MeanFlow | None, data: PointData, seed: int
+) -> list[Stage]:
+    """`denoiser`, and where there are such networks `distill`, `start` and `mean-flow`."""
+    stages = [denoiser_stage(denoiser, data)]
+    if consistency is not None:
+        stages.append(distill_stage(consistency, denoiser, data, seed))
+    if mean_flow is not None:
+        if mean_flow.start is not None:
+            stages.append(start_stage(mean_flow.start, data))
+        stages.append(mean_flow.stage(denoiser, data))
+    return stages

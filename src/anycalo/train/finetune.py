@@ -212,7 +212,7 @@ class _Run:
         kept_before = dict(self.changes)
         assert stage.solve is not None
         first, last, numbers = stage.solve()
-        moved = {name: p for name, p in self.model.named_parameters() if not torch.equal(p, before[name])}
+        moved = {name: p for name, p in self.model.state_dict().items() if not torch.equal(p, before[name])}
         self.changes |= {f"{REPLACED}{name}": p.detach().clone() for name, p in moved.items()}
         distances, taken_back = None, False
         if moved:
