@@ -11,6 +11,7 @@ from anycalo.models import CaloClouds, Domain
 from anycalo.models.caloclouds_cells import FARTHEST, GivenLayers, points_for_cells
 from anycalo.models.caloclouds_config import CaloCloudsConfig
 from anycalo.models.noise import Noise
+from anycalo.models.stage import Stage
 from anycalo.showers import Showers
 from toyshowers import toy_showers
 
@@ -18,6 +19,11 @@ from toyshowers import toy_showers
 @pytest.fixture(scope="module")
 def showers(small_detector: Detector) -> Showers:
     return toy_showers(small_detector, 60, 5)
+
+
+def layers_of(model: CaloClouds, showers: Showers) -> tuple[GivenLayers, Stage]:
+    flow = model.stages([showers], [showers[:1]], seed=1, fit=False)[0]
+    return GivenLayers(showers, flow, np.arange(len(showers))), flow
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def model(showers: Showers) -> CaloClouds:
 
 
 def test_layers_keep_their_energy_and_get_so_many_points(model: CaloClouds, showers: Showers) -> None:
-    given = GivenLayers(model, showers)
+    given, _ = layers_of(model, showers)
     plain = given.drawn(model, seed=1)
     np.testing.assert_allclose(plain.layer_energy_mev(), given.e, rtol=1e-4)
     np.testing.assert_array_equal(plain.layer_counts(), given.n)
@@ -52,12 +58,12 @@ def test_generation_has_so_many_more_points(model: CaloClouds, showers: Showers)
 
 
 def test_numbers_of_cells_agree_and_never_less_than_before(model: CaloClouds, showers: Showers) -> None:
-    given = GivenLayers(model, showers)
+    given, flow = layers_of(model, showers)
     before = given.missing(model, seed=1)
     assert before.mean().abs() > 0.05  # an untrained denoiser hits other numbers of cells
-    solved = points_for_cells(model, showers, seed=1)
+    solved = points_for_cells(model, showers, flow, seed=1)
     assert solved.after < solved.before
     assert given.missing(model, seed=1).mean().abs() < before.mean().abs()
     assert model.features.more_points.abs().max() <= FARTHEST
-    again = points_for_cells(model, showers, seed=1)
+    again = points_for_cells(model, showers, flow, seed=1)
     assert again.after <= again.before == pytest.approx(solved.after)

@@ -48,6 +48,7 @@ def untrained(detector: Detector, design: str = "as shipped", **changes: object)
     torch.manual_seed(0)
     model = CaloClouds(config, Domain.of([showers]))
     model.stages([showers[:250]], [showers[250:]], seed=1)
+    model.features.more_points.copy_(torch.tensor([0.15, -0.05]))
     with torch.no_grad():
         for coupling in model.flow.couplings:
             coupling.hyper[-1].weight.normal_(std=0.15)  # type: ignore[index, union-attr]

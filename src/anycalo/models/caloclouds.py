@@ -225,7 +225,7 @@ class CaloClouds(Model):
         cells = Stage(
             name="cells",
             module=self.features,
-            solve=lambda: points_for_cells(self, Showers.concatenate(training), seed=seed),
+            solve=lambda: points_for_cells(self, Showers.concatenate(training), flow, seed=seed),
         )
         return [flow, *point_stages(self.denoiser, self.consistency, self.mean_flow, data, seed), cells]
 
@@ -291,12 +291,12 @@ class CaloClouds(Model):
     def sample_in_torch(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """What `sample` makes, to the rounding of float32, by the networks' modules, on any device."""
         n, e, extras, rejected = self.sample_layers(incident, noise)
-        made = self.in_layers(incident, n, e, extras, noise)
+        made = self.in_layers(detector, incident, n, e, extras, noise)
         made.provenance = {"flow_draws": len(incident) + rejected, "flow_draws_rejected": rejected}
         return made
 
     @torch.no_grad()
-    def in_layers(self, incident: Incident, n: Tensor, e: Tensor, extras: Tensor, noise: Noise) -> Showers:
+    def in_layers(self, detector: Detector, incident: Incident, n: Tensor, e: Tensor, extras: Tensor, noise: Noise) -> Showers:
         """Showers with these points and energies [MeV] of the layers, (B, L) each, and extras (B, X) of `sample_layers`."""
         counts = n.sum(1).long().cpu().numpy()
         layer = torch.arange(self.layers, device=self.device).expand_as(n)
@@ -315,7 +315,7 @@ class CaloClouds(Model):
         slopes = torch.from_numpy(axis_slopes(incident)).to(xy)
         xy = xy + slopes[shower] * self.z_mm[point_layer, None]
         return Showers(
-            detector=self.domain.detector,
+            detector=detector,
             incident=incident,
             offsets=np.concatenate([[0], np.cumsum(counts)]),
             x_mm=xy[:, 0].cpu().numpy(),

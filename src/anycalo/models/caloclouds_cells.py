@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from anycalo.models.merging import merge_tracks
 from anycalo.models.noise import Noise
-from anycalo.models.stage import Solved
+from anycalo.models.stage import Solved, Stage
 from anycalo.readout import View, read_out
-from anycalo.showers import Incident, Showers
+from anycalo.showers import Showers
 
 if TYPE_CHECKING:
     from anycalo.models.caloclouds import CaloClouds
@@ -37,25 +36,18 @@ FARTHEST = 0.2
 
 
 class GivenLayers:
-    """Layers of B given showers, and how many cells they hit.
+    """Layers of B of the given showers, and how many cells these hit.
 
     Args:
-        model: which says how deposits are joined.
-        showers: of its detector, with visible energy.
+        showers: given, as they were before deposits were joined.
+        flow: the stage whose examples are the layers of these showers.
+        chosen: which of them, (B,).
     """
 
-    def __init__(self, model: CaloClouds, showers: Showers) -> None:
-        config = model.config
-        joined = merge_tracks(showers, radius_mm=config.merge_radius_mm, energy_mev=config.merge_energy_mev)
-        self.incident: Incident = showers.incident
-        self.cells = _cells(showers)
-        self.n = torch.from_numpy(joined.layer_counts()).float()
-        self.e = torch.from_numpy(joined.layer_energy_mev()).float()
-        energy, shower = torch.from_numpy(joined.energy_mev), torch.from_numpy(joined.shower)
-        moments = model.lateral.measure(model._relative_to_axis(joined), energy, shower, len(joined))
-        moments[:, 2] -= model.typical_log_width
-        self.extras = moments[:, : model.features.extras]
-        self.basis = model._incident(showers.incident)[1]
+    def __init__(self, showers: Showers, flow: Stage, chosen: np.ndarray) -> None:
+        used = showers[chosen]
+        self.detector, self.incident, self.cells = used.detector, used.incident, _cells(used)
+        self.n, self.e, _, self.basis, self.extras, _ = flow.batch(torch.from_numpy(chosen))
 
     def drawn(self, model: CaloClouds, *, seed: int) -> Showers:
         """These layers with the model's points, `LayerFeatures.more_points` of them."""
@@ -63,7 +55,7 @@ class GivenLayers:
         level = torch.rand(self.n.shape, generator=generator)
         n = (self.n * model.features.log_more(self.basis).exp()[:, None] + level).floor()
         n = torch.where(self.n > 0, n.clamp_min(1), torch.zeros_like(n))
-        return model.in_layers(self.incident, n, self.e, self.extras, Noise(seed, range(len(n))))
+        return model.in_layers(self.detector, self.incident, n, self.e, self.extras, Noise(seed, range(len(n))))
 
     def missing(self, model: CaloClouds, *, seed: int) -> Tensor:
         """Ln of given over drawn numbers of cells, (B,)."""
@@ -72,21 +64,21 @@ class GivenLayers:
 
 
 @torch.no_grad()
-def points_for_cells(model: CaloClouds, showers: Showers, *, seed: int) -> Solved:
+def points_for_cells(model: CaloClouds, showers: Showers, flow: Stage, *, seed: int) -> Solved:
     """Set `LayerFeatures.more_points`; see the module's text.
 
     Args:
         model: whose networks are trained.
-        showers: given, of which `MOST_SHOWERS` are used.
+        showers: given, of which `MOST_SHOWERS` with visible energy are used.
+        flow: see `GivenLayers`.
         seed: of which, and of the points.
 
     Returns:
         Mean square of ln of given over drawn numbers of cells, in terms of its variance, before and after; the constants are
         buffers, and no parameters.
     """
-    visible = showers[showers.visible_mev() > 0]
-    chosen = np.random.default_rng([seed, 0xCE11]).permutation(len(visible))[:MOST_SHOWERS]
-    given, more = GivenLayers(model, visible[np.sort(chosen)]), model.features.more_points
+    chosen = np.random.default_rng([seed, 0xCE11]).permutation(np.flatnonzero(showers.visible_mev() > 0))[:MOST_SHOWERS]
+    given, more = GivenLayers(showers, flow, np.sort(chosen)), model.features.more_points
     weight = torch.from_numpy(1 / (2 / np.maximum(given.cells, 1) + _OWN_SPREAD**2))
     powers = given.basis[:, : len(more)].double()
     prior = torch.diag(torch.tensor([0.0, _SLOPE**-2], dtype=torch.float64))
