@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from anycalo.embed.halves_anycalo import draw_points
+from anycalo.embed.halves_anycalo import inverse
 from anycalo.models import load_model
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.consistency import Consistency, DistillConfig
@@ -25,7 +25,7 @@ from anycalo.models.edm import EDM, Denoiser
 from anycalo.models.mean_flow import GAP_FEATURES, TIME_SCALE, AverageVelocity, MeanFlowConfig, average_velocity_loss
 from anycalo.models.mixture import GaussianMixture, perceptron
 from anycalo.models.objectives import edm_loss
-from anycalo.models.point_flow import PointFlow, PointFlowConfig
+from anycalo.models.point_flow import _BOUND, PointFlow, PointFlowConfig
 from anycalo.models.pointwise import Pointwise, PointwiseConfig, Rows
 from anycalo.models.samplers import SAMPLERS, consistency, mean_flow
 from anycalo.models.starts import ConditionalMixture, StartConfig
@@ -172,7 +172,12 @@ class Exact(Method):
         if task.name == "points":
             score = torch.randn(n, 3, generator=generator)
             score[:, 1] = 2 * torch.special.ndtr(score[:, 1]) - 1
-            return task.unseen(draw_points(self.flow, told.table, told.row, score))
+            knots, part = self.flow.context(told.table)
+            bins = self.flow.config.bins
+            radius = inverse(knots[told.row], bins, _BOUND, score[:, 0])
+            angle_knots, energy_knots = self.flow.given_radius(part[told.row], radius)
+            angle = inverse(angle_knots, self.flow.config.angle_bins, 1.0, score[:, 1])
+            return task.unseen(torch.stack([radius, angle, inverse(energy_knots, bins, _BOUND, score[:, 2])], dim=1))
         h = self.trunk(told.table)[told.row]
         return task.unseen(self.mixture.sample(h, torch.randn(n, task.features + 1, generator=generator)))
 

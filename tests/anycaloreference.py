@@ -7,6 +7,7 @@ Nothing here is fast. Layers are drawn by running the recurrent unit over all th
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from anycalo.models.point_features import impose_energy
 from anycalo.models.point_flow import _BOUND, PointFlow, _spline
 from anycalo.models.profile import STEEPEST
 from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count, of_few, of_walk
+from anycalo.models.surroundings import OF_ENERGY
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.tracks import OF_TRACK, Tracks
@@ -70,6 +72,48 @@ def draw_points(flow: PointFlow, told: Tensor, row: Tensor, score: Tensor) -> Te
     angle_knots, energy_knots = flow.given_radius(part[row], radius)
     angle = _spline(angle_knots, flow.config.angle_bins, 1.0).inv(score[:, 1])
     return torch.stack([radius, angle, _spline(energy_knots, flow.config.bins, _BOUND).inv(score[:, 2])], dim=1)
+
+
+def energy_scores(model: AnyCalo, told: Tensor, rows: Rows, x: Tensor, normal: Tensor) -> Tensor:
+    """Of points (P, 3) at their places in layers of which `told` (R, C) is known, from numbers (P, OF_ENERGY): (P,)."""
+    radius, angle = x[:, 0], torch.pi * x[:, 1]
+    plain = torch.sinh(model.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * model.config.core_scale
+    place = model.lateral.scale(torch.stack([plain * angle.cos(), plain * angle.sin()], dim=1), rows.widen, rows.shower)
+    density = torch.from_numpy(counted((place / rows.joining).numpy(), rows.row.numpy(), rows.layers))
+    net, point = model.surroundings, torch.arange(len(x))
+    logit, mean, spread = net.mixture(net.of_layer(told)[rows.row], radius, density)
+    which = (torch.special.ndtr(normal[:, :1]) > logit.softmax(1).cumsum(1)[:, :-1]).sum(1)
+    return mean[point, which] + spread[point, which].exp() * normal[:, 1]
+
+
+class Rows(NamedTuple):
+    """Of points: row and shower (P,); of showers: width (B,); the number of layers; the distance of joining."""
+
+    row: Tensor
+    shower: Tensor
+    widen: Tensor
+    layers: int
+    joining: float
+
+
+def counted(place: np.ndarray, row: np.ndarray, layers: int) -> np.ndarray:
+    """Densities (P, 9) about points at `place` (P, 2) in rows (P,), from all pairs of points."""
+    out = np.zeros((len(place), 9), np.float32)
+    for s, scale in enumerate((1.75, 3.5, 7.0)):
+        at = place.astype(np.float64) / scale
+        # The share of a point at a node falls linearly with the distance from it, in x and in y.
+        node = np.floor(at)[:, None] + np.array([(0, 0), (0, 1), (1, 0), (1, 1)])
+        share = np.prod(1 - np.abs(at[:, None] - node), axis=2)
+        share[((node < -32) | (node > 31)).any(axis=(1, 2))] = 0
+        for p in range(len(place)):
+            for d, step in enumerate((0, -1, 1)):
+                near = np.flatnonzero(row == row[p] + step)
+                if not 0 <= row[p] % layers + step < layers:
+                    continue
+                for q in near[near != p]:
+                    same = (node[p][:, None] == node[q][None]).all(axis=2)
+                    out[p, 3 * s + d] += (share[p][:, None] * share[q][None] * same).sum()
+    return out
 
 
 @torch.no_grad()
@@ -128,8 +172,14 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     row = torch.repeat_interleave(torch.arange(n.numel()), n.flatten().long())
     shower, layer = row // layers, row % layers
     context = model.layer_context(told, totals, n, e, layer_mip_mev(detector, incident))
-    normal, flat = noise.normal_points(counts, OF_POINT + OF_TRACK), context.flatten(0, 1)
-    x = draw_points(model.points, flat, row, one_by_one(model.clusters, flat, n.flatten().long(), layers, normal))
+    normal, flat = noise.normal_points(counts, OF_POINT + OF_ENERGY + OF_TRACK), context.flatten(0, 1)
+    joining = joining_radius_mm(model.config, detector)
+    rows = Rows(row, shower, totals[:, 4].exp(), layers, joining / model.coordinates.scale_mm(detector))
+    scores = one_by_one(model.clusters, flat, n.flatten().long(), layers, normal)
+    # Places first, with any energies; then energies, given the places.
+    x = draw_points(model.points, flat, row, scores)
+    scores[:, 2] = energy_scores(model, flat, rows, x, normal[:, OF_POINT : OF_POINT + OF_ENERGY])
+    x = draw_points(model.points, flat, row, scores)
     radius = torch.sinh(model.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * model.config.core_scale
     angle = torch.pi * x[:, 1]
     energy = impose_energy(model.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible.flatten())
@@ -141,10 +191,10 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     z = torch.from_numpy(detector.layer_z_mm.copy()).float()[layer]
     xy = model.coordinates.stretch(xy * model.coordinates.scale_mm(detector), slope)
     coefficients = model.tracks.head(model.tracks.trunk(flat))[row]
-    joining = joining_radius_mm(model.config, detector)
     ends, owner = [], []
     for p in range(len(row)):
-        point = one_track(model.tracks, coefficients[p], float(x[p, 0]), float(x[p, 2]), xy[p], slope[p], normal[p, OF_POINT:])
+        own = normal[p, OF_POINT + OF_ENERGY :]
+        point = one_track(model.tracks, coefficients[p], float(x[p, 0]), float(x[p, 2]), xy[p], slope[p], own)
         share, way = point[0], joining * np.array(point[1:])
         centre = (xy[p] + slope[p] * z[p]).double().numpy()
         for part, place in ((1 - share, centre - share * way), (share, centre + (1 - share) * way)):

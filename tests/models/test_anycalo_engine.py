@@ -40,6 +40,8 @@ def untrained(coordinates: str, depth: int, bins: int) -> AnyCalo:
     with torch.no_grad():
         for head in (model.points.radius, model.points.angle, model.points.energy):
             head.weight.mul_(20)
+        model.surroundings.head.weight.mul_(20)
+        model.surroundings.of_point.weight.mul_(2)
         for mixture in (model.layers.count_mixture, model.layers.energy_mixture):
             mixture.linear.weight.mul_(4)
         # Depths that showers can have, for none is to be drawn again.

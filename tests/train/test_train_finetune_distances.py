@@ -49,7 +49,7 @@ def verdicts(tuned: Finetuned) -> list[tuple[bool, bool]]:
 
 @pytest.mark.parametrize("method", ["full", "lora-1"])
 def test_what_is_taken_back_is_the_base_bit_for_bit(aware: Model, small_detector: Detector, method: str) -> None:
-    answers, enough = (WORSE, WORSE, BETTER, NONE, NONE, WORSE), {"steps": 40, "learning_rate": 3e-3}
+    answers, enough = (WORSE, WORSE, BETTER, NONE, NONE, WORSE, WORSE), {"steps": 40, "learning_rate": 3e-3}
     tuned = told(aware, small_detector, *answers, method=Method.parse(method), **enough)
     stages = tuned.stages
     assert {name: (r.accepted, r.taken_back) for name, r in stages.items()} == {
@@ -58,6 +58,7 @@ def test_what_is_taken_back_is_the_base_bit_for_bit(aware: Model, small_detector
         "layers": (True, False),
         "points": (False, True),
         "clusters": (False, False),
+        "surroundings": (False, True),
         "tracks": (False, True),
         "cells": (False, True),
     }

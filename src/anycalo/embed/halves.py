@@ -28,6 +28,7 @@ from anycalo.models.conditions import Event, condition_table
 from anycalo.models.layer_features import energy_basis
 from anycalo.models.point_features import expand, impose_energy
 from anycalo.models.pointwise import Rows
+from anycalo.models.surroundings import OF_ENERGY
 from anycalo.models.tracks import OF_TRACK
 from anycalo.showers import Incident, Showers
 
@@ -140,7 +141,7 @@ def _anycalo(model: Model, detector: Detector) -> Halves:
         points=AnyCaloPoints(model, detector).eval(),
         n_layers=detector.n_layers,
         layer_normals=layers.normals,
-        point_normals=OF_POINT + OF_TRACK,
+        point_normals=OF_POINT + OF_ENERGY + OF_TRACK,
         layer_z_mm=tuple(float(z) for z in detector.layer_z_mm),
     )
 

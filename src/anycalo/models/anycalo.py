@@ -1,12 +1,13 @@
 """The `anycalo` family: one model for any sampling calorimeter, told the geometry as physics.
 
-Five networks, each drawing from an exact likelihood in one evaluation:
+Six networks, each drawing from an exact likelihood in one evaluation:
 
 1. `totals`: visible energy, energy of a point, and the shower's centre and width, given particle and detector.
 2. `layers`: number of points and energy of each layer in turn, given the totals and the layers before it.
 3. `points`: radius, angle and energy of a point, given its layer.
 4. `clusters`: which points of a layer and of the one before stand together.
-5. `tracks`: which points are two deposits, the ends of a track, and how far apart these are.
+5. `surroundings`: the energy of a point anew, given how densely points stand around it.
+6. `tracks`: which points are two deposits, the ends of a track, and how far apart these are.
 
 In the end the constants of `clusters` are fitted to numbers of cells (`cells`).
 
@@ -44,6 +45,8 @@ from anycalo.models.recurrent import RecurrentConfig, RecurrentLayers
 from anycalo.models.shift import shift_totals
 from anycalo.models.sides import whole
 from anycalo.models.stage import Stage
+from anycalo.models.surrounded import SurroundedPoints
+from anycalo.models.surroundings import Surroundings, SurroundingsConfig
 from anycalo.models.totals import DEPTHS, QUANTITIES, Totals, TotalsConfig
 from anycalo.models.tracks import Ends, Tracks, TracksConfig
 from anycalo.models.universal import COORDINATES, Coordinates, Told
@@ -60,7 +63,7 @@ class AnyCaloConfig:
     """Configuration of the family.
 
     Args:
-        totals, layers, points, clusters, tracks: of the networks.
+        totals, layers, points, clusters, surroundings, tracks: of the networks.
         coordinates: `universal`, or `raw` for the ablation.
         core_scale: radius, in units of the coordinates' scale (the Moliere radius), at which the compression of
             positions turns from linear to logarithmic; also in measuring the centre of a shower.
@@ -77,6 +80,7 @@ class AnyCaloConfig:
     layers: RecurrentConfig = field(default_factory=RecurrentConfig)
     points: PointFlowConfig = field(default_factory=PointFlowConfig)
     clusters: ClustersConfig = field(default_factory=ClustersConfig)
+    surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
     tracks: TracksConfig = field(default_factory=TracksConfig)
     coordinates: str = "universal"
     core_scale: float = 0.15
@@ -124,6 +128,7 @@ class AnyCalo(Model):
         self.layers = RecurrentLayers(shower, layer + self.coordinates.detail_features, QUANTITIES, config.layers)
         self.points = PointFlow(shower + layer + _CONTEXT, config.points)
         self.clusters = Clusters(shower + layer + _CONTEXT, config.clusters)
+        self.surroundings = Surroundings(shower + layer + _CONTEXT, config.surroundings)
         self.tracks = Tracks(shower + layer + _CONTEXT, config.tracks)
         self.radius_shape = Gaussianise(1, knots=257)
         self.energy_shape = Gaussianise(1, knots=257)
@@ -141,7 +146,7 @@ class AnyCalo(Model):
     # --- training -------------------------------------------------------------------------------------------
 
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
-        """Stages `totals` and `layers` (an example is a shower), `points`, `clusters` and `tracks` (a point).
+        """Stages `totals` and `layers` (an example is a shower), `points`, `clusters`, `surroundings` and `tracks` (a point).
 
         See `Model.stages`. Two are solved without steps: `means`, of the totals, and `cells`, the constants of the clusters.
         """
@@ -176,6 +181,11 @@ class AnyCalo(Model):
         def clusters_loss(batch: tuple[Tensor, ...], _: Tensor) -> Tensor:
             return self.clusters.negative_log_likelihood(Pairs(*batch)).mean()
 
+        def surroundings_loss(batch: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            told, x, density, energy = batch
+            radius = self.radius_shape(x[:, :1])[:, 0]
+            return self.surroundings.negative_log_likelihood(told, radius, density, energy).mean()
+
         def tracks_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
             x, context, ends, slope = batch
             radius, _, energy = self._point_features(x, torch.ones_like(x[:, 0])).unbind(1)
@@ -208,6 +218,13 @@ class AnyCalo(Model):
                 batch=ClusterPairs(data, scores, seed=seed).batch,
                 objective=clusters_loss,
                 tuned=False,
+                **of_points,  # type: ignore[arg-type]
+            ),
+            Stage(
+                name="surroundings",
+                module=self.surroundings,
+                batch=SurroundedPoints(data, scores, self.lateral).batch,
+                objective=surroundings_loss,
                 **of_points,  # type: ignore[arg-type]
             ),
             Stage(

@@ -17,7 +17,7 @@ from anycalo.models.layer_tokens import encode_totals
 from anycalo.models.merging import Joined, join_tracks, split_hot
 from anycalo.models.model import axis_slopes
 from anycalo.models.profile import measure
-from anycalo.models.universal import CELLS_MM, Geometry, Told, layer_mip_mev, particle_table
+from anycalo.models.universal import CELLS_MM, Coordinates, Geometry, Told, layer_mip_mev, particle_table
 from anycalo.showers import Showers
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Prepared:
         row: row of `context` of each point, int32 (P,).
         context: of the layers that hold points, (R, C).
         slope: of the shower axis in them, (R, 2).
+        place: of them among all layers, shower * L + layer, int64 (R,).
+        joining: distance within which deposits of a shower were joined, in units of the coordinates' scale, (B,).
     """
 
     showers: int
@@ -58,6 +60,8 @@ class Prepared:
     row: Tensor
     context: Tensor
     slope: Tensor
+    place: Tensor
+    joining: Tensor
 
     def batch(self, index: Tensor) -> tuple[Tensor, ...]:
         """The chosen showers as tensors, for `unpack`, without layers that none of them has."""
@@ -127,6 +131,7 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
             for part in (slice(k, k + 500) for k in range(0, len(which), 500))
         ]
     )
+    apart = [joining_distance(model.config, model.coordinates, part.detector) for part in parts]
     # Only layers with points are kept.
     row = torch.cat(rows)
     held = (n > 0).flatten()
@@ -145,6 +150,8 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
         row=place[row.long()],
         context=context[held],
         slope=torch.from_numpy(slope).float().repeat_interleave(layers, 0)[held],
+        place=torch.nonzero(held)[:, 0],
+        joining=torch.tensor(apart)[which],
     )
 
 
@@ -158,6 +165,11 @@ def joining_radius_mm(config: AnyCaloConfig, detector: Detector) -> float:
     thickness = float(np.median(table[:, LAYER.index("sensor_mm")] / table[:, LAYER.index("sensors")]))
     radius = config.merge_radius_mm + config.merge_radius_slope * min(thickness, _THICKEST_MM)
     return float(radius * (min(max(cell_mm(detector), CELLS_MM[0]), CELLS_MM[1]) / 10) ** config.merge_cell_power)
+
+
+def joining_distance(config: AnyCaloConfig, coordinates: Coordinates, detector: Detector) -> float:
+    """`joining_radius_mm` in units of the coordinates' scale, or a thousandth where nothing is joined."""
+    return max(joining_radius_mm(config, detector) / coordinates.scale_mm(detector), 1e-3)
 
 
 def joined_points(model: AnyCalo, showers: Showers, seed: int) -> Joined:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
-from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_radius_mm
+from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_distance, joining_radius_mm
 from anycalo.models.arithmetic import Perceptron
 from anycalo.models.cluster_kernels import Kinds
 from anycalo.models.clusters import OF_POINT
@@ -20,6 +20,8 @@ from anycalo.models.layer_kernels import Told, Totals, Walk, draw_layers
 from anycalo.models.noise import Noise
 from anycalo.models.point_kernels import Points, draw_points, place
 from anycalo.models.recurrent import PAST, RecurrentLayers, of_walk
+from anycalo.models.surroundings import OF_ENERGY, Surroundings
+from anycalo.models.surroundings_kernels import Around
 from anycalo.models.told_kernels import describe, tell, tell_of_tensors
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import Member
@@ -76,7 +78,7 @@ class Engine:
         told = self.told(detector, incident)
         drawn, failed = zip(*(self._layers(one, incident.energy_mev[b], noise, b) for b, one in enumerate(told)), strict=True)
         counts = np.array([one.n.sum() for one in drawn])
-        made = self.showers(detector, incident, drawn, noise.normal_points(counts, OF_POINT + OF_TRACK).numpy())
+        made = self.showers(detector, incident, drawn, noise.normal_points(counts, OF_POINT + OF_ENERGY + OF_TRACK).numpy())
         made.provenance = {"draws": len(incident) + sum(failed), "draws_rejected": sum(failed)}
         return made
 
@@ -87,17 +89,18 @@ class Engine:
             detector: where.
             incident: B particles.
             drawn: their layers.
-            normal: standard normal numbers, (P, OF_POINT + OF_TRACK), one shower's after the other's.
+            normal: standard normal numbers, (P, OF_POINT + OF_ENERGY + OF_TRACK), one shower's after the other's.
         """
         unit, across = np.float32(self._coordinates.scale_mm(detector)), self._coordinates.across_axis
         z_mm, joining_mm = _layer_z_mm(detector), np.float32(joining_radius_mm(self._config, detector))
+        apart = np.float32(joining_distance(self._config, self._coordinates, detector))
         ends, start = [], 0
         for b, (turn, told, scaled, n, e) in enumerate(drawn):
             own = normal[start : start + n.sum()]
             start += len(own)
             x, y, energy, *_ = room = np.empty((5, len(own)), np.float32)
             layer = np.empty(len(own), np.int16)
-            coefficients = draw_points(told, scaled, n, e, own, self._points, x, y, energy, room[3:])
+            coefficients = draw_points(told, scaled, n, e, own, apart, self._points, x, y, energy, room[3:])
             direction = incident.direction[b] * np.array([turn, 1, 1], incident.direction.dtype)
             place(n, direction, z_mm, unit, across, x, y, layer)
             ends.append(
@@ -214,6 +217,7 @@ def _points(model: AnyCalo, own: Sequence[int]) -> Points:
     )
     return Points(
         kinds=kinds,
+        around=_around(model.surroundings, own),
         tracks=tracks,
         trunk=_perceptron(net.trunk, own),
         radius=radius[0],
@@ -232,6 +236,18 @@ def _points(model: AnyCalo, own: Sequence[int]) -> Points:
         core=np.float32(model.lateral.centre_scale_mm),
         wide=np.float32(model.lateral.width_scale_mm),
         log_width=np.float32(TYPICAL_LOG_WIDTH),
+    )
+
+
+def _around(net: Surroundings, own: Sequence[int]) -> Around:
+    of_layer, head = _linear(net.of_context), _linear(net.head)
+    return Around(
+        trunk=_perceptron(net.trunk, own),
+        of_context=of_layer[0],
+        of_context_bias=of_layer[1],
+        of_point=_array(net.of_point.weight),
+        head=_c(head[0].T),
+        head_bias=head[1],
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from anycalo.models.anycalo_data import prepare
 from anycalo.models.clusters import OF_POINT
+from anycalo.models.surroundings import OF_ENERGY
 from anycalo.models.tracks import OF_TRACK
 from anycalo.showers import Showers
 
@@ -34,7 +35,7 @@ class Forced:
         self._totals, self._n, self._e = data.totals, data.n.numpy().astype(np.int64), data.e.numpy()
         points = int(self._n.sum())
         rng = np.random.default_rng([seed, 0xF0CE])
-        self._normal = rng.standard_normal((points, OF_POINT + OF_TRACK), dtype=np.float32)
+        self._normal = rng.standard_normal((points, OF_POINT + OF_ENERGY + OF_TRACK), dtype=np.float32)
 
     def showers(self, model: AnyCalo) -> Showers:
         """The given showers with the model's points; none lies beyond the sides."""

@@ -75,8 +75,7 @@ class PointFlow(nn.Module):
 
     def given_radius(self, part: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
         """Knots of angle and energy of points (P,) whose layers gave `part` (P, R)."""
-        basis = torch.stack([radius, radius**2 / 3, torch.sin(2 * radius), torch.cos(2 * radius)], dim=-1)
-        h = nn.functional.gelu(part + self.of_radius(basis))
+        h = nn.functional.gelu(part + self.of_radius(radius_basis(radius)))
         return self.angle(h), self.energy(h)
 
     def negative_log_likelihood(self, told: Tensor, x: Tensor) -> Tensor:
@@ -98,6 +97,11 @@ class PointFlow(nn.Module):
         z_angle, angle_slope = _spline(angle_knots, self.config.angle_bins, 1.0).call_and_ladj(x[:, 1].clamp(-1, 1))
         z_energy, energy_slope = _spline(energy_knots, self.config.bins, _BOUND).call_and_ladj(x[:, 2])
         return torch.stack([z_radius, z_angle, z_energy], dim=1), radius_slope + angle_slope + energy_slope
+
+
+def radius_basis(radius: Tensor) -> Tensor:
+    """Functions of the radius that networks see, (..., 4)."""
+    return torch.stack([radius, radius**2 / 3, torch.sin(2 * radius), torch.cos(2 * radius)], dim=-1)
 
 
 def _spline(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:

@@ -1,4 +1,4 @@
-"""One shower's points, compiled: what `point_flow`, `splines` and `point_features` do, on arrays that `engine` lays out.
+"""One shower's points, compiled: what `point_flow` and `point_features` do, on arrays that `engine` lays out.
 
 Points are handled `LANES` at a time, one a column, so that every loop runs on vector registers. Tests hold each function to
 the networks' modules.
@@ -13,6 +13,7 @@ import numpy as np
 
 from anycalo.models.arithmetic import (
     HALF,
+    LANES,
     ONE,
     TWO,
     ZERO,
@@ -32,22 +33,23 @@ from anycalo.models.arithmetic import (
     sinh,
 )
 from anycalo.models.cluster_kernels import Kinds, draw_scores
+from anycalo.models.clusters import OF_POINT
 from anycalo.models.layer_kernels import Told, bent, beside, depths, with_totals
 from anycalo.models.point_flow import _BOUND
+from anycalo.models.surroundings import FARTHEST, OF_ENERGY
+from anycalo.models.surroundings_kernels import Around, draw_energies
 from anycalo.models.track_kernels import Tracks
 
-LANES = 128
 _f = np.float32
 BOUND, CAP = map(_f, (_BOUND, abs(2 / math.log(1e-3))))  # the second bounds the slopes of splines, as zuko does
-THREE, FOUR, EIGHT, TINY, HUGE, SLANTED, TWO_OVER_PI = map(_f, (3, 4, 8, 1e-12, 1e5, 1e-10, 2 / math.pi))
+THREE, FOUR, EIGHT, TINY, HUGE, SLANTED, TWO_OVER_PI = map(_f, (3, 4, 8, 1e-12, FARTHEST, 1e-10, 2 / math.pi))
 
 
 class Points(NamedTuple):
-    """Weights of `point_flow.PointFlow` and `clusters.Clusters`.
+    """Weights of `point_flow.PointFlow`, `clusters.Clusters`, `surroundings.Surroundings` and `tracks.Tracks`.
 
     Args:
-        kinds: of the latter.
-        tracks: of `tracks.Tracks`.
+        kinds, around, tracks: of the last three.
         trunk: what is made of a layer.
         radius: knots of the radius, (hidden, 3 K - 1), and `radius_bias`.
         of_context, of_context_bias: the part of the second layer that a layer gives, (hidden, R).
@@ -62,6 +64,7 @@ class Points(NamedTuple):
     """
 
     kinds: Kinds
+    around: Around
     tracks: Tracks
     trunk: Perceptron
     radius: Array
@@ -153,7 +156,17 @@ def layer_context(told: Told, factors: Array, n: Array, visible_mev: Array) -> A
 
 @compiled
 def draw_points(
-    told: Told, scaled: Array, n: Array, e: Array, normal: Array, net: Points, x: Array, y: Array, energy: Array, seen: Array
+    told: Told,
+    scaled: Array,
+    n: Array,
+    e: Array,
+    normal: Array,
+    joining: Number,
+    net: Points,
+    x: Array,
+    y: Array,
+    energy: Array,
+    seen: Array,
 ) -> Array:
     """The P points of a shower, in the frame and the units that the networks see; returns what decides their ends.
 
@@ -164,7 +177,8 @@ def draw_points(
         scaled: totals, (D,).
         n: points of the layers, (L,).
         e: their calibrated energy [MeV], (L,).
-        normal: standard normal numbers, (P, at least clusters.OF_POINT); the first are used.
+        normal: standard normal numbers, (P, at least clusters.OF_POINT + surroundings.OF_ENERGY); the first are used.
+        joining: distance within which deposits are joined.
         net: weights.
         x: for the result, (P,).
         y: for the result, (P,).
@@ -187,15 +201,18 @@ def draw_points(
     radius_knots, knots = np.zeros((radii, LANES), np.float32), np.zeros((energies, LANES), np.float32)
     state, drawn, z = (
         np.zeros((features, LANES), np.float32),
-        np.zeros((3, LANES), np.float32),
-        np.zeros((3, LANES), np.float32),
+        np.zeros((2, LANES), np.float32),
+        np.zeros((2, LANES), np.float32),
     )
     work, index = np.zeros((6, LANES), np.float32), np.zeros(LANES, np.int64)
+    # Energies are drawn when all points have their places.
+    kept = np.empty(((points + LANES - 1) // LANES, energies - angles, LANES), np.float32)
+    place_x, place_y = np.empty(points, np.float32), np.empty(points, np.float32)
     layer, left = 0, n[0]
     for start in range(0, points, LANES):
         used = min(LANES, points - start)
         for p in range(used):
-            z[0, p], z[1, p], z[2, p] = scores[0, start + p], scores[1, start + p], scores[2, start + p]
+            z[0, p], z[1, p] = scores[0, start + p], scores[1, start + p]
         filled = 0
         while filled < used:
             while left == 0:
@@ -225,20 +242,29 @@ def draw_points(
         edges(knots[:angles], net.angle_bins)
         inverse_spline(knots[:angles], net.angle_bins, ONE, z[1], drawn[1], work, index)
         edges(knots[angles:], bins)
-        inverse_spline(knots[angles:], bins, BOUND, z[2], drawn[2], work, index)
+        kept[start // LANES] = knots[angles:]
         for p in range(used):
-            seen[0, start + p], seen[1, start + p] = drawn[0, p], drawn[2, p]
+            seen[0, start + p] = drawn[0, p]
         for p in range(LANES):
-            drawn[0, p] = from_normal(drawn[0, p], net.radius_knots, net.edge)
-            drawn[2, p] = from_normal(drawn[2, p], net.energy_knots, net.edge)
-        for p in range(LANES):
-            radius = net.core * sinh(min(max(drawn[0, p], ZERO), _f(12)))
+            radius = net.core * sinh(min(max(from_normal(drawn[0, p], net.radius_knots, net.edge), ZERO), _f(12)))
             radius = net.wide * sinh(min(widen * asinh(radius / net.wide), asinh(HUGE / net.wide)))
-            radius = asinh(radius / net.core)
-            work[0, p], work[1, p] = radius * cos_pi(drawn[1, p]), radius * sin_pi(drawn[1, p])
-            work[2, p] = exp(min(max(drawn[2, p], _f(-20)), _f(20)))
+            work[0, p], work[1, p], work[2, p] = radius / joining, cos_pi(drawn[1, p]), sin_pi(drawn[1, p])
+            work[3, p] = asinh(radius / net.core)
         for p in range(used):
-            x[start + p], y[start + p], energy[start + p] = work[0, p], work[1, p], work[2, p]
+            place_x[start + p], place_y[start + p] = work[0, p] * work[1, p], work[0, p] * work[2, p]
+            x[start + p], y[start + p] = work[3, p] * work[1, p], work[3, p] * work[2, p]
+    of_energy = normal[:, OF_POINT : OF_POINT + OF_ENERGY]
+    draw_energies(own, shared, n, place_x, place_y, seen[0], of_energy, net.around, scores[2])
+    for start in range(0, points, LANES):
+        used = min(LANES, points - start)
+        for p in range(used):
+            z[0, p] = scores[2, start + p]
+        inverse_spline(kept[start // LANES], bins, BOUND, z[0], drawn[0], work, index)
+        for p in range(LANES):
+            log_mips = from_normal(drawn[0, p], net.energy_knots, net.edge)
+            work[0, p] = exp(min(max(log_mips, _f(-20)), _f(20)))
+        for p in range(used):
+            seen[1, start + p], energy[start + p] = drawn[0, p], work[0, p]
     scale_layers(energy, n, visible_mev)
     centre_x, centre_y = scaled[2] * net.std[2] + net.mean[2], scaled[3] * net.std[3] + net.mean[3]
     impose(x, y, energy, centre_x, centre_y, widen * exp(net.log_width), net.core, net.wide)
