@@ -8,7 +8,7 @@ from anycalo.showers import Showers
 
 
 def assert_same(one: Showers, two: Showers) -> None:
-    """Up to rounding in float32, which may move a count by one in a few of a thousand layers, and with it all layers behind it."""
+    """Up to rounding in float32, which may move a count by one in a few of a thousand layers, and all layers behind it."""
     same = one.layer_counts() == two.layer_counts()
     whole = np.flatnonzero(same.all(axis=1))
     assert len(whole) > 0.8 * len(one)

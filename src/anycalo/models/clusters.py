@@ -12,7 +12,8 @@ large clusters grow). The child stands near it:
 
 A standard normal z' gives a standard normal z, and a uniform a' a uniform a, whatever the energies and whatever kappa, which
 may so depend on the radius of the parent: a cluster is as wide near the axis as far from it, and its angle is not. So single
-points keep their distribution exactly, and the likelihood of a point given the earlier ones is a mixture in closed form.
+points keep their distribution exactly, and the likelihood of a point given the earlier ones is a mixture in closed form. The
+energy scores have then done their work: `surroundings` draws energies anew, given where all points stand.
 """
 
 from __future__ import annotations
