@@ -67,7 +67,7 @@ def test_a_model_with_much_to_learn_learns(aware: Model, small_detector: Detecto
     # Which points stand together is left to many detectors, but for the constants, which are fitted to cells.
     assert not tuned.stages["clusters"].accepted
     assert {key for key in tuned.changes if "clusters" in key} == {"replaced:clusters.head.bias"}
-    for name, numbers in (("means", 7), ("cells", 16)):
+    for name, numbers in (("means", 7), ("cells", 25)):
         report = tuned.stages[name]
         assert (report.accepted, report.trained, report.total, report.steps) == (True, numbers, 0, 0)
         assert report.loss < report.base_loss

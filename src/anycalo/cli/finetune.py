@@ -46,7 +46,7 @@ def finetune(
 
     A part of the model is changed only where showers that were held out say that it becomes better, and the change is taken
     back where showers generated with it are no nearer to those given than the base's. Means of the totals and the constants
-    of the clusters of a geometry-aware model are moved as far as the showers can tell. What is written is a model like any
+    of the points of a geometry-aware model are moved as far as the showers can tell. What is written is a model like any
     other with method full, and an adapter otherwise: the changes alone, which need the base. A model of one geometry is first
     moved to the showers' detector, by physical depth, where that is another; the result is a whole model.
 

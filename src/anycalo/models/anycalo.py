@@ -9,7 +9,7 @@ Six networks, each drawing from an exact likelihood in one evaluation:
 5. `surroundings`: the energy of a point anew, given how densely points stand around it.
 6. `tracks`: which points are two deposits, the ends of a track, and how far apart these are.
 
-In the end the constants of `clusters` are fitted to numbers of cells (`cells`).
+In the end the constants of `clusters` and `surroundings` are fitted to numbers of cells (`cells`).
 
 Everything is learnt in universal coordinates (`universal`), relative to what simple physics expects. Energies of a layer are
 scaled to what `layers` drew, its sum over the layers to what `totals` drew, and the points of a shower are moved and widened
@@ -148,7 +148,7 @@ class AnyCalo(Model):
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
         """Stages `totals` and `layers` (an example is a shower), `points`, `clusters`, `surroundings` and `tracks` (a point).
 
-        See `Model.stages`. Two are solved without steps: `means`, of the totals, and `cells`, the constants of the clusters.
+        See `Model.stages`. Two are solved without steps: `means`, of the totals, and `cells`, the constants of clusters and energies.
         """
         data = prepare(self, [*training, *validation], n_training=len(training), seed=seed, fit=fit)
         if fit:

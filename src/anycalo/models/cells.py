@@ -1,9 +1,9 @@
-"""The last stage of the `anycalo` family: clusters as tight as cells see them.
+"""The last stage of the `anycalo` family: clusters as tight, and energies as spread, as cells see them.
 
 A likelihood says how well every single distance between points is known. What an experiment sees is how many points share a
-cell, and a copula of a few kinds of pairs that is likeliest need not give that. So the constants of `clusters` (the biases of
-its head) are fitted once more, to cells: points are drawn in the totals and layers of given showers (`forced`), always with
-the same random numbers, and numbers of cells are compared,
+cell, and a copula of a few kinds of pairs that is likeliest need not give that. So the constants of `clusters` and
+`surroundings` (the biases of their heads) are fitted once more, to cells: points are drawn in the totals and layers of given
+showers (`forced`), always with the same random numbers, and numbers of cells are compared,
 
     in steps of a quarter of a decade of energy in MIPs,  in rings about the shower axis,  and in all,
 
@@ -37,6 +37,8 @@ RINGS_RM = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 RELATIVE, OF_ALL, TOTAL = 0.03, 0.003, 0.005
 PRIOR = 1.0
 """How far a constant may well be from where it was."""
+OF_ENERGIES = 0.3
+"""A change of a constant of the energies over that of one of the clusters."""
 STEP, FARTHEST = 0.4, 0.8
 """Of the derivatives, and of an iteration in each constant."""
 DRAWN = 300
@@ -83,9 +85,10 @@ class Seen:
 
 @torch.no_grad()
 def fit_to_cells(model: AnyCalo, batches: Sequence[Showers], *, seed: int) -> Solved:
-    """Change the constants of the model's clusters; see the module's text.
+    """Change the constants of the model's clusters and energies; see the module's text.
 
     All kinds of children within a layer share one change of every constant, and so do those of the layer before: 16 numbers.
+    Every constant of the energies has its own: 3 for each distribution in the mixture.
 
     Args:
         model: whose other networks are trained.
@@ -96,15 +99,20 @@ def fit_to_cells(model: AnyCalo, batches: Sequence[Showers], *, seed: int) -> So
         Mean over the detectors of the sum of squares, before and after.
     """
     seen = [Seen(model, batch, seed=seed + k, drawn=DRAWN // len(batches)) for k, batch in enumerate(batches)]
-    bias, kinds = model.clusters.head.bias, model.clusters.config.kinds
-    start, groups = bias.detach().clone(), _groups(bias.numel() // kinds, kinds, model.clusters.config.same)
+    clusters, energies = model.clusters.head.bias, model.surroundings.head.bias
+    kinds = model.clusters.config.kinds
+    groups = _groups(clusters.numel() // kinds, kinds, model.clusters.config.same)
+    starts = clusters.detach().clone(), energies.detach().clone()
+    numbers = len(groups) + energies.numel()
 
     def residuals(change: np.ndarray) -> np.ndarray:
-        bias.copy_(start + torch.from_numpy(change).float() @ groups)
+        by = torch.from_numpy(change).float()
+        clusters.copy_(starts[0] + by[: len(groups)] @ groups)
+        energies.copy_(starts[1] + OF_ENERGIES * by[len(groups) :])
         cells = np.concatenate([one.residuals(model) for one in seen]) / np.sqrt(len(seen))
         return np.concatenate([cells, change / PRIOR])
 
-    change, damping = np.zeros(len(groups)), DAMPING
+    change, damping = np.zeros(numbers), DAMPING
     found = residuals(change)
     first = best = float(found @ found)
     for _ in range(ITERATIONS):
@@ -122,7 +130,7 @@ def fit_to_cells(model: AnyCalo, batches: Sequence[Showers], *, seed: int) -> So
         else:
             break
     residuals(change)
-    return Solved(first, best, len(groups))
+    return Solved(first, best, numbers)
 
 
 def _groups(rows: int, kinds: int, same: int) -> Tensor:
