@@ -148,7 +148,7 @@ class AnyCalo(Model):
     def stages(self, training: Sequence[Showers], validation: Sequence[Showers], *, seed: int, fit: bool = True) -> list[Stage]:
         """Stages `totals` and `layers` (an example is a shower), `points`, `clusters`, `surroundings` and `tracks` (a point).
 
-        See `Model.stages`. Two are solved without steps: `means`, of the totals, and `cells`, constants of clusters and energies.
+        See `Model.stages`. Two are solved without steps: `means`, of totals, and `cells`, constants of clusters and energies.
         """
         data = prepare(self, [*training, *validation], n_training=len(training), seed=seed, fit=fit)
         if fit:
