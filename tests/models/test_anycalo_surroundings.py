@@ -153,6 +153,7 @@ def test_hot_points_are_learnt_to_stand_in_dense_places() -> None:
     seen = [float(np.corrcoef(density[:, 0].log1p(), z)[0, 1]) for z in (energy, drawn)]
     assert seen[0] > 0.5
     assert abs(seen[1] - seen[0]) < 0.1
+    assert abs(float(np.corrcoef(density[:, 0].log1p(), torch.randn(len(row), generator=generator))[0, 1])) < 0.1
 
 
 def test_sizes_are_checked() -> None:

@@ -22,7 +22,7 @@ from anycalo.models.point_features import impose_energy
 from anycalo.models.point_flow import _BOUND, _spline
 from anycalo.models.profile import STEEPEST
 from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count, of_few, of_walk
-from anycalo.models.surroundings import OF_ENERGY, about_axis, densities
+from anycalo.models.surroundings import OF_ENERGY, densities, places
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.universal import Geometry, Told
@@ -80,7 +80,7 @@ class AnyCaloPoints(nn.Module):
         self.model, self.geometry = model, Geometry([detector])
         self.n_layers, self.scale_mm = detector.n_layers, model.coordinates.scale_mm(detector)
         self.joining_mm = joining_radius_mm(model.config, detector)
-        self.apart = joining_distance(model.config, model.coordinates, detector)
+        self.apart = joining_distance(self.joining_mm, self.scale_mm)
         self.register_buffer("mip_mev", torch.from_numpy(sensor_mip_mev(detector)).float())
         self.register_buffer("z_mm", torch.from_numpy(detector.layer_z_mm.copy()).float())
 
@@ -108,48 +108,32 @@ class AnyCaloPoints(nn.Module):
         flat = torch.cat([flat, flat[-1:]])
         counts = torch.cat([n.flatten(), n.new_zeros(1)]).long()
         scores = draw_scores(m.clusters.kinds(flat), m.clusters.config.same, counts, layers, row, normal)
-        widen = extras[:, 4].exp()
-        x = self._drawn(flat, row, scores, widen[shower], normal[:, OF_POINT : OF_POINT + OF_ENERGY])
-        radius = torch.sinh(m.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * m.config.core_scale
-        angle = torch.pi * x[:, 1]
+        knots, part = m.points.context(flat)
+        bins = m.points.config.bins
+        radius = inverse(knots[row], bins, _BOUND, scores[:, 0])
+        angle_knots, energy_knots = m.points.given_radius(part[row], radius)
+        angle = inverse(angle_knots, m.points.config.angle_bins, 1.0, scores[:, 1])
+        plain = m.radius_shape.inverse(radius[:, None])[:, 0]
+        xy = places(plain, angle, extras[:, 4].exp(), shower, m.lateral)
+        density = densities(xy / self.apart, row, flat.shape[0], layers)
+        of_layer = m.surroundings.of_layer(flat)[row]
+        score = m.surroundings.draw(of_layer, radius, density, normal[:, OF_POINT : OF_POINT + OF_ENERGY])
+        seen_energy = inverse(energy_knots, bins, _BOUND, score)
         visible = torch.cat([e.flatten(), e.new_zeros(1)])
-        energy = impose_energy(m.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible)
-        xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+        energy = impose_energy(m.energy_shape.inverse(seen_energy[:, None])[:, 0].clamp(-20, 20).exp(), row, visible)
         moments = torch.cat([extras[:, 2:4], extras[:, 4:5] + TYPICAL_LOG_WIDTH], dim=1)
-        xy = m.lateral.impose(m.lateral.scale(xy, widen, shower), moments, energy, shower)
+        xy = m.lateral.impose(xy, moments, energy, shower)
         slope = (direction[:, :2] / direction[:, 2:])[shower]
         from_axis = m.coordinates.stretch(xy * self.scale_mm, slope)
         outwards = torch.atan2(from_axis[:, 1], from_axis[:, 0])
         coefficients = m.tracks.head(m.tracks.trunk(flat))[row]
-        share, way = m.tracks.draw(coefficients, x[:, 0], x[:, 2], outwards, slope, normal[:, OF_POINT + OF_ENERGY :])
+        share, way = m.tracks.draw(coefficients, radius, seen_energy, outwards, slope, normal[:, OF_POINT + OF_ENERGY :])
         xy, way, share = from_axis + slope * self.z_mm[layer][:, None], way * self.joining_mm, share[:, None]
         ends = torch.stack([xy - share * way, xy + (1 - share) * way], dim=1).reshape(-1, 2)
         energy = (energy[:, None] * torch.cat([1 - share, share], dim=1)).reshape(-1)
         row = torch.stack([row, torch.where(share[:, 0] > 0, row, n.shape[0] * layers)], dim=1).reshape(-1)
         turn = turn[shower][:, None].expand(-1, 2).reshape(-1)
         return row, ends[:, 0] * turn, ends[:, 1], energy
-
-    def _drawn(self, told: Tensor, row: Tensor, score: Tensor, widen: Tensor, normal: Tensor) -> Tensor:
-        """Points (P, 3) as the flow sees them, in the layers `row` (P,) of what is told (R, C).
-
-        Args:
-            told: of the rows.
-            row: of each point.
-            score: of `clusters.draw_scores`, (P, 3).
-            widen: width of the shower of each point, (P,).
-            normal: standard normal numbers for energies, (P, OF_ENERGY).
-        """
-        flow, net = self.model.points, self.model.surroundings
-        knots, part = flow.context(told)
-        bins = flow.config.bins
-        radius = inverse(knots[row], bins, _BOUND, score[:, 0])
-        angle_knots, energy_knots = flow.given_radius(part[row], radius)
-        angle = inverse(angle_knots, flow.config.angle_bins, 1.0, score[:, 1])
-        plain = self.model.radius_shape.inverse(radius[:, None])[:, 0]
-        place = about_axis(plain, angle, widen, self.model.lateral, torch.full_like(widen, self.apart))
-        density = densities(place, row, told.shape[0], self.n_layers)
-        energy = net.draw(net.of_layer(told)[row], radius, density, normal)
-        return torch.stack([radius, angle, inverse(energy_knots, bins, _BOUND, energy)], dim=1)
 
 
 def told_of(model: AnyCalo, geometry: Geometry, energy_mev: Tensor, direction: Tensor, charge: Tensor) -> Told:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from anycalo.models.engine import Engine
 
 _CONTEXT = 3 + QUANTITIES
+_SCORED_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +196,16 @@ class AnyCalo(Model):
             joined = Ends(share, length, angle, outwards, slope)
             return self.tracks.negative_log_likelihood(told, radius, energy, joined).mean()
 
-        def scores(told: Tensor, x: Tensor) -> Tensor:
+        @cache
+        def scores() -> Tensor:
+            """Of all points by the flow as it is when they are first needed, that is trained."""
             device = next(self.points.parameters()).device
-            seen = self._point_features(x.to(device), torch.ones(len(x), device=device))
-            return self.points.scores(told.to(device), seen).cpu()
+
+            def some(part: slice) -> Tensor:
+                x, told = data.points[part].to(device), data.context[data.row[part].long()].to(device)
+                return self.points.scores(told, self._point_features(x, torch.ones_like(x[:, 0]))).cpu()
+
+            return torch.cat([some(slice(k, k + _SCORED_AT_ONCE)) for k in range(0, len(data.points), _SCORED_AT_ONCE)])
 
         of_points = {"size": data.n_points, "validation_size": len(data.points) - data.n_points, "noise_features": 1}
         common = {"batch": of_showers, "size": data.showers, "validation_size": everything - data.showers}

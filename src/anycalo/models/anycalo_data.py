@@ -17,7 +17,7 @@ from anycalo.models.layer_tokens import encode_totals
 from anycalo.models.merging import Joined, join_tracks, split_hot
 from anycalo.models.model import axis_slopes
 from anycalo.models.profile import measure
-from anycalo.models.universal import CELLS_MM, Coordinates, Geometry, Told, layer_mip_mev, particle_table
+from anycalo.models.universal import CELLS_MM, Geometry, Told, layer_mip_mev, particle_table
 from anycalo.showers import Showers
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
     chosen.sort(key=lambda entry: not entry[1])
     joined = [joined_points(model, batch, seed + k) for k, (batch, _) in enumerate(chosen)]
     parts = [one.showers for one in joined]
-    geometry = Geometry([batch.detector for batch in parts])
+    detectors = [part.detector for part in parts]
+    geometry = Geometry(detectors)
     which = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([len(p) for p in parts]))
     told = model.coordinates.told(geometry, which, torch.cat([particle_table(p.incident) for p in parts]))
     layers = told.valid.shape[1]
@@ -131,7 +132,7 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
             for part in (slice(k, k + 500) for k in range(0, len(which), 500))
         ]
     )
-    apart = [joining_distance(model.config, model.coordinates, part.detector) for part in parts]
+    apart = [joining_distance(joining_radius_mm(model.config, d), model.coordinates.scale_mm(d)) for d in detectors]
     # Only layers with points are kept.
     row = torch.cat(rows)
     held = (n > 0).flatten()
@@ -167,9 +168,9 @@ def joining_radius_mm(config: AnyCaloConfig, detector: Detector) -> float:
     return float(radius * (min(max(cell_mm(detector), CELLS_MM[0]), CELLS_MM[1]) / 10) ** config.merge_cell_power)
 
 
-def joining_distance(config: AnyCaloConfig, coordinates: Coordinates, detector: Detector) -> float:
-    """`joining_radius_mm` in units of the coordinates' scale, or a thousandth where nothing is joined."""
-    return max(joining_radius_mm(config, detector) / coordinates.scale_mm(detector), 1e-3)
+def joining_distance(radius_mm: float, scale_mm: float) -> float:
+    """A `joining_radius_mm` in units of the coordinates' scale, or a thousandth where nothing is joined."""
+    return max(radius_mm / scale_mm, 1e-3)
 
 
 def joined_points(model: AnyCalo, showers: Showers, seed: int) -> Joined:

@@ -216,10 +216,6 @@ def from_normal(h: Number, knots: Array, edge: Number) -> Number:
     return outside if at < ZERO or at > _f(steps) else inner
 
 
-LANES = 128
-"""Points that are handled at a time."""
-
-
 class Perceptron(NamedTuple):
     """Weights of a `mixture.perceptron` of K maps to H numbers, whose input is a part of each row and a part that rows share.
 

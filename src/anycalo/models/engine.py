@@ -91,9 +91,9 @@ class Engine:
             drawn: their layers.
             normal: standard normal numbers, (P, OF_POINT + OF_ENERGY + OF_TRACK), one shower's after the other's.
         """
-        unit, across = np.float32(self._coordinates.scale_mm(detector)), self._coordinates.across_axis
-        z_mm, joining_mm = _layer_z_mm(detector), np.float32(joining_radius_mm(self._config, detector))
-        apart = np.float32(joining_distance(self._config, self._coordinates, detector))
+        scale_mm, radius_mm = self._coordinates.scale_mm(detector), joining_radius_mm(self._config, detector)
+        unit, joining_mm, apart = map(np.float32, (scale_mm, radius_mm, joining_distance(radius_mm, scale_mm)))
+        z_mm, across = _layer_z_mm(detector), self._coordinates.across_axis
         ends, start = [], 0
         for b, (turn, told, scaled, n, e) in enumerate(drawn):
             own = normal[start : start + n.sum()]

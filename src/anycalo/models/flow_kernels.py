@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anycalo.models.arithmetic import LANES, ONE, TWO, ZERO, Array, Number, affine_row, compiled, exp, from_normal, log, tanh
+from anycalo.models.arithmetic import ONE, TWO, ZERO, Array, Number, affine_row, compiled, exp, from_normal, log, tanh
+from anycalo.models.lanes import LANES
 from anycalo.models.layer_features import COUNT_OFFSET as _COUNT_OFFSET
 from anycalo.models.layer_kernels import finite
 from anycalo.models.point_kernels import edges, inverse_spline

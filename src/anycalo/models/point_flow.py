@@ -18,6 +18,8 @@ from anycalo.errors import ModelError
 from anycalo.models.mixture import perceptron
 
 _BOUND = 4.5
+OF_RADIUS = 4
+"""Functions of the radius that networks see, see `radius_basis`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class PointFlow(nn.Module):
         self.trunk = perceptron(context, *[config.hidden] * config.depth)
         self.radius = nn.Linear(config.hidden, 3 * config.bins - 1)
         self.of_context = nn.Linear(config.hidden, config.radius_features)
-        self.of_radius = nn.Linear(4, config.radius_features, bias=False)
+        self.of_radius = nn.Linear(OF_RADIUS, config.radius_features, bias=False)
         self.angle = nn.Linear(config.radius_features, 3 * config.angle_bins - 1)
         self.energy = nn.Linear(config.radius_features, 3 * config.bins - 1)
         for head in (self.radius, self.angle, self.energy):
@@ -100,7 +102,7 @@ class PointFlow(nn.Module):
 
 
 def radius_basis(radius: Tensor) -> Tensor:
-    """Functions of the radius that networks see, (..., 4)."""
+    """Functions of the radius (...) that networks see, (..., OF_RADIUS)."""
     return torch.stack([radius, radius**2 / 3, torch.sin(2 * radius), torch.cos(2 * radius)], dim=-1)
 
 

@@ -1,7 +1,6 @@
 """One shower's points, compiled: what `point_flow` and `point_features` do, on arrays that `engine` lays out.
 
-Points are handled `LANES` at a time, one a column, so that every loop runs on vector registers. Tests hold each function to
-the networks' modules.
+Tests hold each function to the networks' modules.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import numpy as np
 
 from anycalo.models.arithmetic import (
     HALF,
-    LANES,
     ONE,
     TWO,
     ZERO,
@@ -34,15 +32,16 @@ from anycalo.models.arithmetic import (
 )
 from anycalo.models.cluster_kernels import Kinds, draw_scores
 from anycalo.models.clusters import OF_POINT
+from anycalo.models.lanes import LANES, radius_basis, spread
 from anycalo.models.layer_kernels import Told, bent, beside, depths, with_totals
 from anycalo.models.point_flow import _BOUND
-from anycalo.models.surroundings import FARTHEST, OF_ENERGY
+from anycalo.models.surroundings import OF_ENERGY
 from anycalo.models.surroundings_kernels import Around, draw_energies
 from anycalo.models.track_kernels import Tracks
 
 _f = np.float32
 BOUND, CAP = map(_f, (_BOUND, abs(2 / math.log(1e-3))))  # the second bounds the slopes of splines, as zuko does
-THREE, FOUR, EIGHT, TINY, HUGE, SLANTED, TWO_OVER_PI = map(_f, (3, 4, 8, 1e-12, FARTHEST, 1e-10, 2 / math.pi))
+THREE, FOUR, EIGHT, TINY, HUGE, SLANTED = map(_f, (3, 4, 8, 1e-12, 1e5, 1e-10))
 
 
 class Points(NamedTuple):
@@ -198,6 +197,7 @@ def draw_points(
     radii, angles, energies = net.radius.shape[1], 3 * net.angle_bins - 1, net.knots.shape[0]
     bins = (radii + 1) // 3
     edges(knots_of_layer, bins)
+    knots_of_layer = knots_of_layer.T.copy()
     radius_knots, knots = np.zeros((radii, LANES), np.float32), np.zeros((energies, LANES), np.float32)
     state, drawn, z = (
         np.zeros((features, LANES), np.float32),
@@ -213,27 +213,14 @@ def draw_points(
         used = min(LANES, points - start)
         for p in range(used):
             z[0, p], z[1, p] = scores[0, start + p], scores[1, start + p]
-        filled = 0
-        while filled < used:
-            while left == 0:
-                layer += 1
-                left = n[layer]
-            end = min(filled + left, used)
-            for j in range(radii):
-                for p in range(filled, end):
-                    radius_knots[j, p] = knots_of_layer[j, layer]
-            for k in range(features):
-                for p in range(filled, end):
-                    state[k, p] = of_layer[layer, k]
-            left, filled = left - (end - filled), end
+        spread(knots_of_layer, n, layer, left, used, radius_knots)
+        layer, left = spread(of_layer, n, layer, left, used, state)
         inverse_spline(radius_knots, bins, BOUND, z[0], drawn[0], work, index)
-        for p in range(LANES):
-            turn = drawn[0, p] * TWO_OVER_PI
-            work[0, p], work[1, p], work[2, p] = drawn[0, p] * drawn[0, p] / THREE, sin_pi(turn), cos_pi(turn)
+        radius_basis(drawn[0], work)
         for k in range(features):
             for p in range(LANES):
-                squared = net.of_radius[k, 0] * drawn[0, p] + net.of_radius[k, 1] * work[0, p]
-                turned = net.of_radius[k, 2] * work[1, p] + net.of_radius[k, 3] * work[2, p]
+                squared = net.of_radius[k, 0] * work[0, p] + net.of_radius[k, 1] * work[1, p]
+                turned = net.of_radius[k, 2] * work[2, p] + net.of_radius[k, 3] * work[3, p]
                 state[k, p] = gelu(state[k, p] + squared + turned)
         np.dot(net.knots, state, knots)
         for j in range(energies):

@@ -26,7 +26,7 @@ from anycalo.errors import ModelError
 from anycalo.models.clusters import probability
 from anycalo.models.mixture import perceptron
 from anycalo.models.point_features import Lateral
-from anycalo.models.point_flow import radius_basis
+from anycalo.models.point_flow import OF_RADIUS, radius_basis
 
 OF_ENERGY = 2
 """Standard normal numbers that an energy takes: for which distribution, and for its place in it."""
@@ -34,10 +34,7 @@ SCALES = (1.75, 3.5, 7.0)
 ACROSS = 64
 """Nodes of a grid in x, and in y."""
 DENSITIES = 3 * len(SCALES)
-OF_RADIUS = 4
 PER_NORMAL = 3
-FARTHEST = 1e5
-"""No radius is larger."""
 WIDEST = 3.0
 """Logarithms of standard deviations lie between minus this and this."""
 
@@ -146,19 +143,15 @@ def densities(position: Tensor, row: Tensor, rows: int, layers: int) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def about_axis(radius: Tensor, angle: Tensor, widen: Tensor, lateral: Lateral, unit: Tensor) -> Tensor:
-    """Positions for `densities` before a shower is moved to its centre, (P, 2).
+def places(radius: Tensor, angle: Tensor, widen: Tensor, shower: Tensor, lateral: Lateral) -> Tensor:
+    """Positions of points before their showers are moved to their centres, in units of the coordinates' scale, (P, 2).
 
     Args:
         radius: compressed, with the width of the shower taken out, (P,).
         angle: over pi, (P,).
-        widen: the width that was taken out, of the shower of each point, (P,).
+        widen: the widths that were taken out, (B,).
+        shower: of each point, (P,).
         lateral: of the model.
-        unit: distance within which deposits are joined, in those of the scales, (P,).
     """
-    wide = lateral.width_scale_mm
-    plain = torch.sinh(radius.clamp(0, 12)) * lateral.centre_scale_mm
-    far = torch.asinh(torch.as_tensor(FARTHEST / wide, dtype=radius.dtype, device=radius.device))
-    wider = wide * torch.sinh(torch.minimum(widen * torch.asinh(plain / wide), far))
-    turn = math.pi * angle
-    return torch.stack([wider * turn.cos(), wider * turn.sin()], dim=1) / unit[:, None]
+    plain, turn = torch.sinh(radius.clamp(0, 12)) * lateral.centre_scale_mm, math.pi * angle
+    return lateral.scale(torch.stack([plain * turn.cos(), plain * turn.sin()], dim=1), widen, shower)

@@ -8,25 +8,24 @@ import numpy as np
 
 from anycalo.models.arithmetic import (
     HALF,
-    LANES,
     ONE,
     ZERO,
     Array,
     Perceptron,
     affine,
     compiled,
-    cos_pi,
     exp,
     gelu,
     log,
     ndtr,
     perceptron,
-    sin_pi,
 )
-from anycalo.models.surroundings import ACROSS, DENSITIES, OF_RADIUS, SCALES
+from anycalo.models.lanes import LANES, radius_basis, spread
+from anycalo.models.point_flow import OF_RADIUS
+from anycalo.models.surroundings import ACROSS, DENSITIES, PER_NORMAL, SCALES
 from anycalo.models.surroundings import WIDEST as _WIDEST
 
-WIDEST, TWO_OVER_PI, THREE, MIDDLE = map(np.float32, (_WIDEST, 2 / np.pi, 3, ACROSS / 2))
+WIDEST, MIDDLE = map(np.float32, (_WIDEST, ACROSS / 2))
 STEPS = np.array(SCALES, np.float32)
 LAST = ACROSS - 2
 
@@ -130,36 +129,25 @@ def draw_energies(
         out: for the energy scores, (P,).
     """
     points, features = x.shape[0], net.of_point.shape[0]
-    normals = net.head.shape[0] // 3
+    normals = net.head.shape[0] // PER_NORMAL
     of_layer = affine(perceptron(own, shared, net.trunk), net.of_context, net.of_context_bias)
     around = np.empty((DENSITIES, points), np.float32)
     densities(x, y, n, around)
     known = np.zeros((OF_RADIUS + DENSITIES, LANES), np.float32)
-    state, mixture = np.zeros((features, LANES), np.float32), np.zeros((3 * normals, LANES), np.float32)
+    state, seen = np.zeros((features, LANES), np.float32), np.zeros((features, LANES), np.float32)
+    mixture = np.zeros((PER_NORMAL * normals, LANES), np.float32)
     layer, left = 0, n[0]
     for start in range(0, points, LANES):
         used = min(LANES, points - start)
-        for p in range(used):
-            r = radius[start + p]
-            turn = r * TWO_OVER_PI
-            known[0, p], known[1, p], known[2, p], known[3, p] = r, r * r / THREE, sin_pi(turn), cos_pi(turn)
+        radius_basis(radius[start : start + used], known)
         for d in range(DENSITIES):
             for p in range(used):
                 known[OF_RADIUS + d, p] = log(ONE + around[d, start + p]) * HALF
-        np.dot(net.of_point, known, state)
-        filled = 0
-        while filled < used:
-            while left == 0:
-                layer += 1
-                left = n[layer]
-            stop = min(filled + left, used)
-            for k in range(features):
-                for p in range(filled, stop):
-                    state[k, p] += of_layer[layer, k]
-            left, filled = left - (stop - filled), stop
+        np.dot(net.of_point, known, seen)
+        layer, left = spread(of_layer, n, layer, left, used, state)
         for k in range(features):
             for p in range(LANES):
-                state[k, p] = gelu(state[k, p])
+                state[k, p] = gelu(state[k, p] + seen[k, p])
         np.dot(net.head, state, mixture)
         for j in range(normals):
             for p in range(LANES):
@@ -173,5 +161,5 @@ def draw_energies(
                 which += 1
                 reached += mixture[which, p]
             mean = mixture[normals + which, p] + net.head_bias[normals + which]
-            spread = mixture[2 * normals + which, p] + net.head_bias[2 * normals + which]
-            out[start + p] = mean + exp(min(max(spread, -WIDEST), WIDEST)) * normal[start + p, 1]
+            log_width = mixture[2 * normals + which, p] + net.head_bias[2 * normals + which]
+            out[start + p] = mean + exp(min(max(log_width, -WIDEST), WIDEST)) * normal[start + p, 1]
