@@ -261,7 +261,8 @@ def test_prepared_rows_are_those_of_the_points(model: AnyCalo, zoo_showers: list
     assert data.n_points == sum(s.n_points for s in zoo_showers[:3])
     assert len(data.context) == int((data.n > 0).sum())
     # How many points a row of the context has is what it says.
-    told_count = torch.expm1(3 * data.context[:, plain.coordinates.shower_features + plain.coordinates.layer_features])
+    told = plain.coordinates
+    told_count = torch.expm1(3 * data.context[:, told.shower_features + told.layer_features + told.detail_features])
     held = torch.bincount(data.row.long(), minlength=len(data.context)).float()
     torch.testing.assert_close(told_count, held, rtol=1e-3, atol=0.01)
     visible = (data.e / data.told.calibration).sum(1)

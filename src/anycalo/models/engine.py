@@ -71,7 +71,7 @@ class Engine:
         quantities = len(model.totals.mean)
         self._totals = totals_weights(model.totals, layer + detail)
         self._walk = walk_weights(model.layers, range(shower + quantities, shower + quantities + layer + detail + 2))
-        self._points = _points(model, range(shower, shower + layer + 3))
+        self._points = _points(model, range(shower, shower + layer + detail + 3))
 
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""

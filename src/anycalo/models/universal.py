@@ -65,7 +65,7 @@ class Told:
         energy_mev: expected calibrated energy of each layer up to a common factor, (B, L).
         calibration: calibrated over visible energy of each layer, (B, L); 1 beyond a detector's layers.
         phi: what the depth of a shower is measured by (`profile.directions`), (B, L, 2); 0 beyond a detector's layers.
-        detail: what the response of each layer depends on beyond `layer`, (B, L, G); may be without columns.
+        detail: what slow electrons about the sensors of each layer see, beyond `layer`, (B, L, G); may be without columns.
     """
 
     shower: Tensor
