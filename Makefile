@@ -3,7 +3,7 @@
 # make lint   style and types
 # make bench  speed on this machine
 # make docs   the pages of docs/ that are made from the code
-# make shipped   the shipped models and reference showers again, from nothing: Geant4's tables and four hours of two cores
+# make shipped   the shipped models and reference showers again, from nothing: Geant4's tables and six hours of two cores
 # make results   the figures of docs/results.md on caloclouds-ild again, from what `make shipped` left in data/
 # make zero-shot the figures of docs/results.md on anycalo-base in detectors that it never saw
 # make few-showers  fine-tuning of anycalo-base with a hundred showers (after `make zero-shot`): docs/results-transfer.md

@@ -108,7 +108,7 @@ def test_padding_takes_no_energy(halves: Halves) -> None:
 
 @pytest.mark.slow
 def test_torchscript_for_ddml(model: Model, small_detector: Detector, tmp_path: Path) -> None:
-    layout = DdmlLayout(length=16_000, layers=6)
+    layout = DdmlLayout(length=24_000, layers=6)
     path = export(model, small_detector, "ddml-torchscript", tmp_path / "cc.pt", layout=layout)
     loaded = torch.jit.load(str(path))
     torch.manual_seed(1)
@@ -116,7 +116,7 @@ def test_torchscript_for_ddml(model: Model, small_detector: Detector, tmp_path: 
     found = []
     for _ in range(N):
         out = loaded(*told)
-        assert (out.shape, out.dtype) == ((16_000,), torch.float32)
+        assert (out.shape, out.dtype) == ((24_000,), torch.float32)
         found.append(as_shower(layout, out.numpy()))
     expected = python_showers(model, small_detector, (0.0, math.sin(TILT), math.cos(TILT)))
     assert_alike(np.array(found), of_showers(expected))
@@ -127,7 +127,7 @@ def test_torchscript_for_ddml(model: Model, small_detector: Detector, tmp_path: 
 
 def test_python_for_ddml(model: Model, small_detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Electrons this time: which kind an export is of can be said."""
-    layout = DdmlLayout(length=16_000, layers=6)
+    layout = DdmlLayout(length=24_000, layers=6)
     path = export(model, small_detector, "ddml-python", tmp_path / "calo.py", layout=layout, particle="electron")
     monkeypatch.setenv("ANYCALO_SEED", "4")
     run = imported(path).run_inference
@@ -179,7 +179,10 @@ def test_onnx_makes_the_same_showers(model: Model, small_detector: Detector, tmp
         same = np.flatnonzero(found.counts == expected.counts)
         assert len(same) >= 4
         for name in ("x_mm", "y_mm", "layer", "energy_mev"):
-            np.testing.assert_allclose(getattr(found[same], name), getattr(expected[same], name), rtol=2e-3, atol=4e-3)
+            one, two = getattr(found[same], name), getattr(expected[same], name)
+            np.testing.assert_allclose(one, two, rtol=1e-2, atol=4e-3)
+            # Nearly all of them are much closer.
+            assert np.quantile(np.abs(one - two) / (np.abs(two) + 1e-2), 0.9) < 1e-3
     with pytest.raises(ModelError, match="was exported for 'small'"):
         generate(engine, Detector.load("fe-scint"), incident)
 

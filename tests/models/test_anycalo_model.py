@@ -13,6 +13,7 @@ from torch import Tensor
 
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
+from anycalo.geometry.detector import Slab
 from anycalo.models import Domain, Noise, load_model, parameter_count
 from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, Prepared, _lateral, prepare
@@ -336,3 +337,22 @@ def test_wrong_sizes_of_the_totals_are_refused() -> None:
         TotalsConfig(members=0)
     with pytest.raises(ModelError, match=r"response_weight is -1\.0; expected a number of at least 0"):
         TotalsConfig(response_weight=-1.0)
+
+
+def test_points_are_told_of_the_gas_beside_their_sensors(model: AnyCalo, unseen_detector: Detector) -> None:
+    """Slow electrons cross it, and land where a detector with the same layers in radiation lengths has none."""
+
+    def context(gas_mm: float) -> Tensor:
+        section = unseen_detector.sections[0]
+        slabs = (*section.layers[0].stack, Slab(material="G4_AIR", thickness_mm=gas_mm))
+        layers = (dataclasses.replace(section.layers[0], stack=slabs),)
+        detector = dataclasses.replace(unseen_detector, sections=(dataclasses.replace(section, layers=layers),))
+        told = model.coordinates.told(Geometry([detector]), torch.zeros(1, dtype=torch.long), particle_table(some(1)))
+        known = torch.full((1, 13), 8.0), torch.full((1, 13), 4.0), torch.full((1, 13), 0.2)
+        return model.layer_context(told, torch.zeros(1, 7), *known)[0]
+
+    thin, again, thick = context(0.5), context(0.5), context(2.0)
+    gap = model.coordinates.shower_features + model.coordinates.layer_features
+    detail = slice(gap, gap + model.coordinates.detail_features)
+    torch.testing.assert_close(thin, again, rtol=0, atol=0)
+    assert float((thin[:, detail] - thick[:, detail]).abs().amax(1).min()) > 0.5
