@@ -85,7 +85,7 @@ def make_data() -> None:
 
     told = data.told
     weights = [told.energy_mev / told.energy_mev.sum(1, keepdim=True), told.valid / told.valid.sum(1, keepdim=True)]
-    of_layers = torch.cat([told.layer, told.detail, torch.stack(weights, -1)], -1).flatten(1)
+    of_layers = torch.cat([told.layer, torch.stack(weights, -1)], -1).flatten(1)
     key = np.lexsort([told.shower[first:, 0], told.shower[first:, 5], detector])
     pairs = first + torch.from_numpy(key[: len(key) // 2 * 2].reshape(-1, 2))
     pairs = pairs[detector[pairs[:, 0] - first] == detector[pairs[:, 1] - first]]

@@ -127,7 +127,7 @@ class Pooled(nn.Module):
         layer, expected, even = rest[..., :LAYER], rest[..., -2], rest[..., -1]
         none = layer[..., :0]
         told = Told(
-            shower=shower, layer=layer, detail=none, valid=even > 0, points=even, energy_mev=expected,
+            shower=shower, layer=layer, valid=even > 0, points=even, energy_mev=expected,
             calibration=even, phi=none,
         )  # fmt: skip
         return cast(Tensor, self.member(told))

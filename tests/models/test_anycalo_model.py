@@ -262,8 +262,7 @@ def test_prepared_rows_are_those_of_the_points(model: AnyCalo, zoo_showers: list
     assert data.n_points == sum(s.n_points for s in zoo_showers[:3])
     assert len(data.context) == int((data.n > 0).sum())
     # How many points a row of the context has is what it says.
-    told = plain.coordinates
-    told_count = torch.expm1(3 * data.context[:, told.shower_features + told.layer_features + told.detail_features])
+    told_count = torch.expm1(3 * data.context[:, plain.coordinates.shower_features + plain.coordinates.layer_features])
     held = torch.bincount(data.row.long(), minlength=len(data.context)).float()
     torch.testing.assert_close(told_count, held, rtol=1e-3, atol=0.01)
     visible = (data.e / data.told.calibration).sum(1)
@@ -352,7 +351,8 @@ def test_points_are_told_of_the_gas_beside_their_sensors(model: AnyCalo, unseen_
         return model.layer_context(told, torch.zeros(1, 7), *known)[0]
 
     thin, again, thick = context(0.5), context(0.5), context(2.0)
-    gap = model.coordinates.shower_features + model.coordinates.layer_features
-    detail = slice(gap, gap + model.coordinates.detail_features)
+    # The last five of what a layer is told.
+    end = model.coordinates.shower_features + model.coordinates.layer_features
+    gas = slice(end - 5, end)
     torch.testing.assert_close(thin, again, rtol=0, atol=0)
-    assert float((thin[:, detail] - thick[:, detail]).abs().amax(1).min()) > 0.5
+    assert float((thin[:, gas] - thick[:, gas]).abs().amax(1).min()) > 0.5

@@ -33,8 +33,7 @@ CONFIG = RecurrentConfig(embedding=12, hidden=16, head=8, components=3)
 def model() -> RecurrentLayers:
     torch.manual_seed(4)
     coordinates = UniversalCoordinates()
-    layer = coordinates.layer_features + coordinates.detail_features
-    made = RecurrentLayers(coordinates.shower_features, layer, QUANTITIES, CONFIG).double()
+    made = RecurrentLayers(coordinates.shower_features, coordinates.layer_features, QUANTITIES, CONFIG).double()
     with torch.no_grad():
         for mixture in (made.count_mixture, made.energy_mixture):
             mixture.linear.weight.mul_(10)
@@ -47,7 +46,7 @@ def model() -> RecurrentLayers:
 def toy_told() -> Told:
     particle = particle_table(Beam(energy_mev=(1e4, 1e5), max_angle_rad=0.5).sample(SHOWERS, 1))
     told = UniversalCoordinates().told(Geometry([stack(LAYERS, 5.0)]), torch.zeros(SHOWERS, dtype=torch.long), particle)
-    double = {k: getattr(told, k).double() for k in ("shower", "layer", "points", "energy_mev", "calibration", "phi", "detail")}
+    double = {k: getattr(told, k).double() for k in ("shower", "layer", "points", "energy_mev", "calibration", "phi")}
     return Told(**double, valid=told.valid)
 
 
@@ -80,7 +79,6 @@ def test_padding_is_inert(model: RecurrentLayers) -> None:
         energy_mev=padded(told.energy_mev, 0.0),
         calibration=padded(told.calibration, 1.0),
         phi=padded(told.phi, 0.0),
-        detail=padded(told.detail, 0.0),
     )
     shares = Shares.of(longer, torch.ones(SHOWERS), torch.ones(SHOWERS), torch.zeros(SHOWERS, 2).double())
     assert not shares.count[:, LAYERS:].any()
@@ -98,10 +96,7 @@ def test_padding_is_inert(model: RecurrentLayers) -> None:
 
 def halved(told: Told, layers: int) -> Told:
     """The first layers, in float32."""
-    parts = {
-        k: getattr(told, k)[:, :layers].float().clone()
-        for k in ("layer", "points", "energy_mev", "calibration", "phi", "detail")
-    }
+    parts = {k: getattr(told, k)[:, :layers].float().clone() for k in ("layer", "points", "energy_mev", "calibration", "phi")}
     return Told(shower=told.shower.float(), valid=told.valid[:, :layers], **parts)
 
 
@@ -175,7 +170,7 @@ def drawn(
     """Points and energies from the compiled walk, as `engine` calls it."""
     first = told.shower.shape[1] + totals.shape[1]
     expected = torch.stack([(shares.count + OFFSET).log() / 3, shares.mean_mev.log()], dim=-1)
-    own, shared = torch.cat([told.layer, told.detail, expected], dim=-1), torch.cat([told.shower, totals], dim=1)
+    own, shared = torch.cat([told.layer, expected], dim=-1), torch.cat([told.shower, totals], dim=1)
     tables = [t.numpy() for t in (own, shared, shares.count, shares.mean_mev, shares.crossing, e_total, noise)]
     weights = walk_weights(net, range(first, first + own.shape[-1]))
     n, e = zip(*(walk(*arguments, weights) for arguments in zip(*tables, strict=True)), strict=True)

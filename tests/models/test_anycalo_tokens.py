@@ -34,7 +34,7 @@ def toy_told(showers: int, layers: int, seed: int, lacking: int = 0) -> Told:
     points = torch.from_numpy(rng.lognormal(2, 1.5, (showers, layers))) * valid
     energy = points * torch.from_numpy(rng.lognormal(-2, 0.5, (showers, layers)))
     told = {"shower": torch.zeros(showers, 1), "layer": torch.zeros(showers, layers, 1), "valid": valid}
-    told["calibration"], told["detail"] = torch.ones(showers, layers), torch.zeros(showers, layers, 0)
+    told["calibration"] = torch.ones(showers, layers)
     told["phi"] = directions(torch.arange(layers).double().expand(showers, -1), energy)
     return Told(**told, points=points, energy_mev=energy)  # type: ignore[arg-type]
 

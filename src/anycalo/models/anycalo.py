@@ -125,7 +125,7 @@ class AnyCalo(Model):
     def __init__(self, config: AnyCaloConfig, domain: Domain) -> None:
         super().__init__(config, domain)
         self.coordinates: Coordinates = COORDINATES[config.coordinates]()
-        shower, layer = self.coordinates.shower_features, self.coordinates.layer_features + self.coordinates.detail_features
+        shower, layer = self.coordinates.shower_features, self.coordinates.layer_features
         self.totals = Totals(shower, layer, config.totals)
         self.layers = RecurrentLayers(shower, layer, QUANTITIES, config.layers)
         self.points = PointFlow(shower + layer + _CONTEXT, config.points)
@@ -295,7 +295,7 @@ class AnyCalo(Model):
         ]
         wide = told.shower[:, None].expand(-1, n.shape[1], -1)
         scaled = self.totals.scaled(totals)[:, None].expand(-1, n.shape[1], -1)
-        return torch.cat([wide, told.layer, told.detail, torch.stack(own, dim=-1), scaled], dim=-1)
+        return torch.cat([wide, told.layer, torch.stack(own, dim=-1), scaled], dim=-1)
 
     # --- generation -----------------------------------------------------------------------------------------
 

@@ -67,11 +67,11 @@ class Engine:
 
     def __init__(self, model: AnyCalo) -> None:
         self._config, self._coordinates = model.config, model.coordinates
-        shower, layer, detail = (getattr(model.coordinates, f"{name}_features") for name in ("shower", "layer", "detail"))
+        shower, layer = model.coordinates.shower_features, model.coordinates.layer_features
         quantities = len(model.totals.mean)
-        self._totals = totals_weights(model.totals, layer + detail)
-        self._walk = walk_weights(model.layers, range(shower + quantities, shower + quantities + layer + detail + 2))
-        self._points = _points(model, range(shower, shower + layer + detail + 3))
+        self._totals = totals_weights(model.totals, layer)
+        self._walk = walk_weights(model.layers, range(shower + quantities, shower + quantities + layer + 2))
+        self._points = _points(model, range(shower, shower + layer + 3))
 
     def sample(self, detector: Detector, incident: Incident, noise: Noise) -> Showers:
         """See `Model.sample`; the provenance counts unphysical draws, which were drawn again."""

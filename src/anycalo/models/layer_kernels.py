@@ -51,11 +51,10 @@ TWO, THREE, FIVE, THREE_HALVES, TINY = map(_f, (2, 3, 5, 1.5, 1e-12))
 
 
 class Told(NamedTuple):
-    """`universal.Told` of one shower, (S,), (L, F), (L, G), (L,) each and (L, 2), and its `universal.layer_mip_mev`, (L,)."""
+    """`universal.Told` of one shower, (S,), (L, F), (L,) each and (L, 2), and its `universal.layer_mip_mev`, (L,)."""
 
     shower: Array
     layer: Array
-    detail: Array
     points: Array
     energy_mev: Array
     calibration: Array
@@ -103,7 +102,7 @@ class Walk(NamedTuple):
 def draw_totals(told: Told, normal: Array, net: Totals) -> Array:
     """Scaled totals (D,) from standard normal numbers (D + 1,)."""
     d = net.mean.shape[0]
-    h = perceptron(beside(told.layer, told.detail), told.shower, net.layer)
+    h = perceptron(told.layer, told.shower, net.layer)
     width = h.shape[1]
     pooled = np.zeros((1, 2 * width), np.float32)
     layers = h.shape[0]
@@ -390,7 +389,7 @@ def draw_layers(told: Told, energy_mev: Number, normal: Array, totals: Totals, n
         mean[k] = told.energy_mev[k] / max(told.points[k], TINY) * crossing
         expected[k, 0], expected[k, 1] = log(count[k] + OFFSET) / THREE, log(mean[k])
     shared = with_totals(told.shower, scaled)
-    own = beside(beside(told.layer, told.detail), expected)
+    own = beside(told.layer, expected)
     drawn, raw = walk(own, shared, count, mean, crossing, e_total, normal[d + 2 :], net)
     n, e = whole_layers(drawn, raw, n_total, e_total, told.phi, first, second)
     visible = ZERO

@@ -140,7 +140,7 @@ def inverse_spline(knots: Array, bins: int, bound: Number, y: Array, x: Array, w
 
 @compiled
 def layer_context(told: Told, factors: Array, n: Array, visible_mev: Array) -> Array:
-    """What the points of each layer are told of it, (L, F + G + 3); `AnyCalo.layer_context`, without what all layers share."""
+    """What the points of each layer are told of it, (L, F + 3); `AnyCalo.layer_context`, without what all layers share."""
     layers = told.points.shape[0]
     own = np.empty((layers, 3), np.float32)
     scale = _f(max(n.sum(), 1)) / (told.points * factors).sum()
@@ -150,7 +150,7 @@ def layer_context(told: Told, factors: Array, n: Array, visible_mev: Array) -> A
         own[k, 0] = log(count + ONE) / THREE
         own[k, 1] = log((count + TWO) / (told.points[k] * factors[k] * scale + TWO))
         own[k, 2] = min(max(log(mean / max(told.mip_mev[k], _f(1e-6))), -EIGHT), EIGHT)
-    return beside(beside(told.layer, told.detail), own)
+    return beside(told.layer, own)
 
 
 @compiled

@@ -52,7 +52,7 @@ class RecurrentLayers(nn.Module):
 
     Args:
         shower_features: of `universal.Told.shower`.
-        layer_features: of its `layer` and `detail` together.
+        layer_features: of its `layer`.
         totals: how many numbers describe the totals.
         config: sizes.
     """
@@ -71,7 +71,7 @@ class RecurrentLayers(nn.Module):
         layers = told.layer.shape[1]
         wide = torch.cat([told.shower, totals], dim=-1)[:, None].expand(-1, layers, -1)
         expected = torch.stack([(shares.count + OFFSET).log() / 3, shares.mean_mev.log()], dim=-1)
-        out: Tensor = self.embed(torch.cat([wide, told.layer, told.detail, expected], dim=-1))
+        out: Tensor = self.embed(torch.cat([wide, told.layer, expected], dim=-1))
         return out
 
     def negative_log_likelihood(

@@ -36,7 +36,7 @@ class Described(NamedTuple):
     Args:
         layer: `layer_descriptors`, (L, len(LAYER)).
         whole: `whole_descriptors`, (len(WHOLE),).
-        thickness, of_layer, of_shower, detail: `UniversalCoordinates.fixed`, (L,), (L, 9), (5,), (L, G).
+        thickness, of_layer, of_shower: `UniversalCoordinates.fixed`, (L,), (L, 22), (5,).
         mip_mev: of one sensor of each layer, straight through, (L,).
         cell: ln of the size of the cells in 10 mm.
     """
@@ -46,7 +46,6 @@ class Described(NamedTuple):
     thickness: Array
     of_layer: Array
     of_shower: Array
-    detail: Array
     mip_mev: Array
     cell: Number
 
@@ -54,14 +53,13 @@ class Described(NamedTuple):
 def describe(detector: Detector) -> Described:
     """A detector."""
     geometry = Geometry([detector])
-    _, thickness, of_layer, of_shower, detail = (np.ascontiguousarray(t[0]) for t in UniversalCoordinates().fixed(geometry))
+    _, thickness, of_layer, of_shower = (np.ascontiguousarray(t[0]) for t in UniversalCoordinates().fixed(geometry))
     return Described(
         layer=geometry.layer[0].numpy(),
         whole=geometry.whole[0].numpy(),
         thickness=thickness,
         of_layer=of_layer,
         of_shower=of_shower,
-        detail=detail,
         mip_mev=sensor_mip_mev(detector).astype(np.float32),
         cell=_f(geometry.cell[0]),
     )
@@ -166,7 +164,7 @@ def tell_with(detector: Described, energy_mev: Number, direction: Array, charge:
     shower[13], shower[14] = (depth - t_max) / TEN - ONE, log_of(ONE - _f(share[3 * layers]), RARE) / _f(4)
     shower[15] = detector.cell
     phi = directions(middles, energy)
-    return Told(shower, rows, detector.detail, points, energy, calibration, phi, mips)
+    return Told(shower, rows, points, energy, calibration, phi, mips)
 
 
 @compiled

@@ -54,7 +54,7 @@ class Member(nn.Module):
 
     Args:
         shower_features: of `universal.Told.shower`.
-        layer_features: of its `layer` and `detail` together.
+        layer_features: of its `layer`.
         config: sizes.
     """
 
@@ -67,7 +67,7 @@ class Member(nn.Module):
     def forward(self, told: Told) -> Tensor:
         """Features that the mixture is made from, (B, hidden)."""
         wide = told.shower[:, None].expand(-1, told.layer.shape[1], -1)
-        h = self.layer(torch.cat([told.layer, told.detail, wide], dim=-1))
+        h = self.layer(torch.cat([told.layer, wide], dim=-1))
         expected = told.energy_mev / told.energy_mev.sum(1, keepdim=True)
         even = told.valid.to(h.dtype) / told.valid.sum(1, keepdim=True)
         pooled = [(weight[..., None] * h).sum(1) for weight in (expected, even)]
@@ -80,7 +80,7 @@ class Totals(nn.Module):
 
     Args:
         shower_features: of `universal.Told.shower`.
-        layer_features: of its `layer` and `detail` together.
+        layer_features: of its `layer`.
         config: sizes.
     """
 

@@ -65,7 +65,6 @@ class Told:
         energy_mev: expected calibrated energy of each layer up to a common factor, (B, L).
         calibration: calibrated over visible energy of each layer, (B, L); 1 beyond a detector's layers.
         phi: what the depth of a shower is measured by (`profile.directions`), (B, L, 2); 0 beyond a detector's layers.
-        detail: what slow electrons about the sensors of each layer see, beyond `layer`, (B, L, G); may be without columns.
     """
 
     shower: Tensor
@@ -75,7 +74,6 @@ class Told:
     energy_mev: Tensor
     calibration: Tensor
     phi: Tensor
-    detail: Tensor
 
     @property
     def visible_mev(self) -> Tensor:
@@ -117,7 +115,6 @@ class Coordinates(ABC):
 
     shower_features: int
     layer_features: int
-    detail_features: int
     slope_in_x: int
     """The feature of a shower that changes its sign when x is turned around."""
     across_axis: bool
@@ -169,8 +166,7 @@ class UniversalCoordinates(Coordinates):
     """See the module's text."""
 
     shower_features = 16
-    layer_features = 19
-    detail_features = 13
+    layer_features = 32
     slope_in_x = 3
     across_axis = True
 
@@ -186,7 +182,7 @@ class UniversalCoordinates(Coordinates):
         def of(name: str) -> Tensor:
             return _column(layers, name, LAYER)
 
-        valid, thickness, of_layer, of_shower, detail = (table[which] for table in self.fixed(geometry))
+        valid, thickness, of_layer, of_shower = (table[which] for table in self.fixed(geometry))
         front, back = of("sensor_front_x0") * path[:, None], of("sensor_back_x0") * path[:, None]
         # Over a thin sensor the mean is taken over a twentieth of a radiation length, below which nothing changes.
         thin = (THINNEST_X0 - (back - front)).clamp_min(0) / 2
@@ -244,11 +240,10 @@ class UniversalCoordinates(Coordinates):
             energy_mev=energy,
             calibration=calibration,
             phi=directions(middle, energy),
-            detail=detail,
         )
 
     def fixed(self, geometry: Geometry) -> list[Tensor]:
-        """What the detectors alone decide: the layers that are there, the thickness that each stands for, features, details."""
+        """What the detectors alone decide: the layers that are there, the thickness that each stands for, features."""
         layers, whole = geometry.layer, geometry.whole
 
         def of(name: str) -> Tensor:
@@ -262,6 +257,10 @@ class UniversalCoordinates(Coordinates):
         valid, last = number < geometry.count[:, None], number == geometry.count[:, None] - 1
         share = torch.where(last, 2 * of("behind_x0"), of("behind_x0"))
         share[:, 0] += of("spacing_x0")[:, 0]
+        # Slow electrons curl back in the gaps of a strong field, within millimetres.
+        gaps = torch.stack([of("gap_front_mm"), of("gap_back_mm")], -1)
+        gap = gaps.sum(-1)
+        curl = gap * field[:, None]
         of_layer = [
             log(of("spacing_mm") / radius[:, None], 1e-2),
             of("sensor_z") / 10,
@@ -272,15 +271,14 @@ class UniversalCoordinates(Coordinates):
             of("effective_z") / 40 - 1,
             of("facing_front_z") / 40 - 1,
             of("facing_back_z") / 40 - 1,
+            *(geometry.facing / 40 - 1).unbind(-1),
+            *torch.log(gaps + 0.2).unbind(-1),
+            torch.log(gap + 0.2),
+            curl / 3,
+            curl / (curl + 2),
         ]
         of_shower = [field, field * radius / 50, log(radius) - 3, z / 40 - 1, log(sampling) / 2 + 1]
-        # Slow electrons curl back in the gaps of a strong field, within millimetres.
-        gaps = torch.stack([of("gap_front_mm"), of("gap_back_mm")], -1)
-        gap = gaps.sum(-1)
-        curl = gap * field[:, None]
-        own = [torch.log(gaps + 0.2), torch.log(gap[..., None] + 0.2), curl[..., None] / 3, (curl / (curl + 2))[..., None]]
-        detail = torch.where(valid[..., None], torch.cat([geometry.facing / 40 - 1, *own], -1), 0.0)
-        return [valid, (of("spacing_x0") + share) / 2, torch.stack(of_layer, -1), torch.stack(of_shower, 1), detail]
+        return [valid, (of("spacing_x0") + share) / 2, torch.stack(of_layer, -1), torch.stack(of_shower, 1)]
 
     def scale_mm(self, detector: Detector) -> float:
         """The Moliere radius."""
@@ -300,7 +298,6 @@ class RawCoordinates(Coordinates):
 
     shower_features = 10
     layer_features = 8
-    detail_features = 0
     slope_in_x = 1
     across_axis = False
 
@@ -347,7 +344,6 @@ class RawCoordinates(Coordinates):
             energy_mev=even,
             calibration=torch.ones_like(even),
             phi=directions(number, even),
-            detail=told[..., :0],
         )
 
     def scale_mm(self, detector: Detector) -> float:
