@@ -178,11 +178,13 @@ def test_onnx_makes_the_same_showers(model: Model, small_detector: Detector, tmp
         found = generate(engine, small_detector, incident, seed=2, batch_size=batch_size)
         same = np.flatnonzero(found.counts == expected.counts)
         assert len(same) >= 4
-        for name in ("x_mm", "y_mm", "layer", "energy_mev"):
-            one, two = getattr(found[same], name), getattr(expected[same], name)
-            np.testing.assert_allclose(one, two, rtol=1e-2, atol=4e-3)
-            # Nearly all of them are much closer.
-            assert np.quantile(np.abs(one - two) / (np.abs(two) + 1e-2), 0.9) < 1e-3
+        one, two = found[same], expected[same]
+        for name in ("layer", "energy_mev"):
+            np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=2e-3, atol=4e-3)
+        # Rounding also turns a point about the axis, which moves it in proportion to its distance from there.
+        moved, distance = np.hypot(one.x_mm - two.x_mm, one.y_mm - two.y_mm), np.hypot(two.x_mm, two.y_mm)
+        assert (moved <= 4e-3 + 2e-3 * distance).all()
+        assert np.quantile(moved / (distance + 1e-2), 0.9) < 1e-3
     with pytest.raises(ModelError, match="was exported for 'small'"):
         generate(engine, Detector.load("fe-scint"), incident)
 
