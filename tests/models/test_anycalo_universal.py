@@ -155,7 +155,7 @@ def test_the_front_of_a_shorter_detector_is_told_the_same() -> None:
     short, long = told_of(stack(7, 4.0), incident), told_of(stack(20, 4.0), incident)
     depends_on_the_back = [2, 6]  # depth left, distance to the next
     same = [k for k in range(UNIVERSAL.layer_features) if k not in depends_on_the_back]
-    # The last layers' sensors face the world instead of the next absorber, and electrons from 2 g/cm2 see it two layers earlier.
+    # The last layers' sensors face the world instead of the next absorber; electrons from 2 g/cm2 see it two layers earlier.
     sees_far = 26
     nearby = [k for k in same if k != sees_far]
     torch.testing.assert_close(short.layer[:, :6, nearby], long.layer[:, :6, nearby], rtol=1e-4, atol=1e-5)
