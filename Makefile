@@ -97,17 +97,20 @@ data/zoo-sheets: | $(INSTALLED)
 data/zoo-air data/zoo-silicon: data/%: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo $* -n 3000 --out $@
 
+data/zoo-thick: | $(INSTALLED)
+	$(BIN)/anycalo simulate --zoo zoo-thick -n 6000 --out $@
+
 data/zoo-unseen: | $(INSTALLED)
 	$(BIN)/anycalo simulate --zoo zoo-unseen -n 1440 --out $@
 
 shipped: data/ild-photons-train.h5 data/zoo data/zoo-gaps data/zoo-fields data/zoo-many data/zoo-sheets \
-	data/zoo-air data/zoo-silicon
+	data/zoo-air data/zoo-silicon data/zoo-thick
 	$(PHOTONS) -n 500 --seed 303 --compact --out $(REFERENCE) --overwrite
 	$(BIN)/anycalo train caloclouds --data data/ild-photons-train.h5 --out runs/caloclouds-ild --threads 1
 	mkdir -p $(SHIPPED)
 	cp runs/caloclouds-ild/model.json runs/caloclouds-ild/model.safetensors $(SHIPPED)
 	$(BIN)/anycalo train anycalo --data data/zoo --data data/zoo-gaps --data data/zoo-fields --data data/zoo-many \
-		--data data/zoo-sheets --data data/zoo-air --data data/zoo-silicon --out runs/anycalo-base --threads 1
+		--data data/zoo-sheets --data data/zoo-air --data data/zoo-silicon --data data/zoo-thick --out runs/anycalo-base --threads 1
 	mkdir -p $(SHIPPED_BASE)
 	cp runs/anycalo-base/model.json runs/anycalo-base/model.safetensors $(SHIPPED_BASE)
 

@@ -25,7 +25,7 @@ from anycalo.models.edm import EDM, Denoiser
 from anycalo.models.mean_flow import GAP_FEATURES, TIME_SCALE, AverageVelocity, MeanFlowConfig, average_velocity_loss
 from anycalo.models.mixture import GaussianMixture, perceptron
 from anycalo.models.objectives import edm_loss
-from anycalo.models.point_flow import _BOUND, PointFlow, PointFlowConfig
+from anycalo.models.point_flow import BOUND, PointFlow, PointFlowConfig
 from anycalo.models.pointwise import Pointwise, PointwiseConfig, Rows
 from anycalo.models.samplers import SAMPLERS, consistency, mean_flow
 from anycalo.models.starts import ConditionalMixture, StartConfig
@@ -174,10 +174,10 @@ class Exact(Method):
             score[:, 1] = 2 * torch.special.ndtr(score[:, 1]) - 1
             knots, part = self.flow.context(told.table)
             bins = self.flow.config.bins
-            radius = inverse(knots[told.row], bins, _BOUND, score[:, 0])
+            radius = inverse(knots[told.row], bins, BOUND, score[:, 0])
             angle_knots, energy_knots = self.flow.given_radius(part[told.row], radius)
             angle = inverse(angle_knots, self.flow.config.angle_bins, 1.0, score[:, 1])
-            return task.unseen(torch.stack([radius, angle, inverse(energy_knots, bins, _BOUND, score[:, 2])], dim=1))
+            return task.unseen(torch.stack([radius, angle, inverse(energy_knots, bins, BOUND, score[:, 2])], dim=1))
         h = self.trunk(told.table)[told.row]
         return task.unseen(self.mixture.sample(h, torch.randn(n, task.features + 1, generator=generator)))
 

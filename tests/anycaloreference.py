@@ -21,8 +21,8 @@ from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_radius_mm
 from anycalo.models.clusters import CLOSEST, OF_POINT, Clusters
 from anycalo.models.layer_tokens import OFFSET, Shares, blurred, decode_layers, decode_totals, encode_layers, progress_features
 from anycalo.models.model import axis_slopes
-from anycalo.models.point_features import impose_energy
-from anycalo.models.point_flow import _BOUND, PointFlow, _spline
+from anycalo.models.point_features import settle
+from anycalo.models.point_flow import BOUND, PointFlow, spline_of
 from anycalo.models.profile import STEEPEST
 from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count, of_few, of_walk
 from anycalo.models.surroundings import OF_ENERGY
@@ -68,10 +68,10 @@ def walk(
 def draw_points(flow: PointFlow, told: Tensor, row: Tensor, score: Tensor) -> Tensor:
     """Points (P, 3) of the layers `row` (P,) of which `told` (R, C) is known, with these scores (P, 3)."""
     knots, part = flow.context(told)
-    radius = _spline(knots[row], flow.config.bins, _BOUND).inv(score[:, 0])
+    radius = spline_of(knots[row], flow.config.bins, BOUND).inv(score[:, 0])
     angle_knots, energy_knots = flow.given_radius(part[row], radius)
-    angle = _spline(angle_knots, flow.config.angle_bins, 1.0).inv(score[:, 1])
-    return torch.stack([radius, angle, _spline(energy_knots, flow.config.bins, _BOUND).inv(score[:, 2])], dim=1)
+    angle = spline_of(angle_knots, flow.config.angle_bins, 1.0).inv(score[:, 1])
+    return torch.stack([radius, angle, spline_of(energy_knots, flow.config.bins, BOUND).inv(score[:, 2])], dim=1)
 
 
 def energy_scores(model: AnyCalo, told: Tensor, rows: Rows, x: Tensor, normal: Tensor) -> Tensor:
@@ -83,7 +83,8 @@ def energy_scores(model: AnyCalo, told: Tensor, rows: Rows, x: Tensor, normal: T
     net, point = model.surroundings, torch.arange(len(x))
     logit, mean, spread = net.mixture(net.of_layer(told)[rows.row], radius, density)
     which = (torch.special.ndtr(normal[:, :1]) > logit.softmax(1).cumsum(1)[:, :-1]).sum(1)
-    return mean[point, which] + spread[point, which].exp() * normal[:, 1]
+    score = mean[point, which] + spread[point, which].exp() * normal[:, 1]
+    return model.balance(model.balance.of_layer(told)[rows.row], radius, score)
 
 
 class Rows(NamedTuple):
@@ -182,7 +183,8 @@ def reference_showers(model: AnyCalo, detector: Detector, incident: Incident, no
     x = draw_points(model.points, flat, row, scores)
     radius = torch.sinh(model.radius_shape.inverse(x[:, :1])[:, 0].clamp(0, 12)) * model.config.core_scale
     angle = torch.pi * x[:, 1]
-    energy = impose_energy(model.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible.flatten())
+    mip = layer_mip_mev(detector, incident).flatten()
+    energy = settle(model.energy_shape.inverse(x[:, 2:])[:, 0].clamp(-20, 20).exp(), row, visible.flatten() / mip) * mip[row]
     xy = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
     xy = model.lateral.scale(xy, totals[:, 4].exp(), shower)
     xy = model.lateral.impose(xy, totals[:, 2:5] + torch.tensor([0.0, 0.0, TYPICAL_LOG_WIDTH]), energy, shower)

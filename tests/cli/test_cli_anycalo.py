@@ -52,7 +52,10 @@ def zoo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def zoo_model(zoo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "tiny.toml").write_text(
-        RECIPE + "".join(STAGE.format(name) for name in ("totals", "layers", "points", "clusters", "surroundings", "tracks"))
+        RECIPE
+        + "".join(
+            STAGE.format(name) for name in ("totals", "layers", "points", "clusters", "surroundings", "balance", "tracks")
+        )
     )
     words = ["train", folder / "tiny.toml", "--data", zoo_folder, "--out", folder / "model", "--threads", 1]
     assert main([str(word) for word in words]) == 0

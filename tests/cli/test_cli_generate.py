@@ -143,6 +143,6 @@ def test_a_model_of_many_detectors_takes_that_of_the_file(anycalo: Run, refused:
     words = ("generate", "anycalo-base", "--like", "ild-photons-reference", "-n", 2, "--out", tmp_path / "fast.h5")
     assert anycalo(*words).code == 0
     assert Showers.open(tmp_path / "fast.h5").detector == Detector.load("ild-ecal")
-    assert "5500 detectors; say which with --detector" in refused(
+    assert "6500 detectors; say which with --detector" in refused(
         "generate", "anycalo-base", "--energy", "5GeV", "-n", 2, "--out", tmp_path / "no.h5"
     )

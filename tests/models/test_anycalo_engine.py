@@ -42,6 +42,7 @@ def untrained(coordinates: str, depth: int, bins: int) -> AnyCalo:
             head.weight.mul_(20)
         model.surroundings.head.weight.mul_(20)
         model.surroundings.of_point.weight.mul_(2)
+        model.balance.head.weight.mul_(20)
         for mixture in (model.layers.count_mixture, model.layers.energy_mixture):
             mixture.linear.weight.mul_(4)
         # Depths that showers can have, for none is to be drawn again.

@@ -7,15 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from anycalo.errors import ModelError
 from anycalo.geometry import Detector, derived
 from anycalo.geometry.descriptors import cell_mm, layer_descriptors
 from anycalo.geometry.detector import Layer, Section, Slab
 from anycalo.geometry.readouts import Edges, Hexagonal, Polar, Readout, Rectangular
 from anycalo.models.anycalo import AnyCalo, AnyCaloConfig
-from anycalo.models.anycalo_data import joined_points
+from anycalo.models.anycalo_data import joined_points, prepare
 from anycalo.models.grouping import grouped, with_cells
 from anycalo.models.merging import Joined, split_hot
 from anycalo.models.model import Domain
+from anycalo.models.universal import UniversalCoordinates
 from anycalo.showers import Showers
 from samples import random_showers
 from toyzoo import READOUT, stack
@@ -172,3 +174,21 @@ def test_coarser_cells_join_more_points(sections: Detector) -> None:
         model = AnyCalo(replace(config, merge_cell_power=power), Domain.of([showers]))
         counts = [joined_points(model, with_cells(showers, side), 1).showers.n_points for side in (2.0, 20.0)]
         assert (counts[1] < counts[0]) is joins
+
+
+def test_training_detectors_are_shown_again_with_other_cells(sections: Detector) -> None:
+    batches = [random_showers(sections, 4, k, mean_points=300.0) for k in range(4)]
+    config = AnyCaloConfig(grouped=0.0, other_cells=0.0)
+    cells = UniversalCoordinates.shower_features - 1
+    for views in (1, 3):
+        model = AnyCalo(replace(config, views=views), Domain.of(batches))
+        data = prepare(model, batches, n_training=3, seed=1, fit=False)
+        # Three detectors of four showers in training, each as often as asked for; the one held out once, as it is.
+        assert data.showers == 12 * views
+        assert len(data.told.shower) == 12 * views + 4
+        shown = data.told.shower[:, cells]
+        own = shown == shown[-1]
+        assert own[-4:].all()
+        assert int(own[:-4].sum()) == 12
+    with pytest.raises(ModelError, match="views is 0; expected at least 1"):
+        replace(config, views=0)

@@ -73,7 +73,7 @@ def test_a_few_steps_lower_every_loss(zoo_showers: list[Showers], coordinates: s
     torch.manual_seed(0)
     model = AnyCalo(AnyCaloConfig(**SMALL, coordinates=coordinates), Domain.of(zoo_showers))  # type: ignore[arg-type]
     stages = model.stages(zoo_showers[:-1], zoo_showers[-1:], seed=1)
-    names = ["totals", "means", "layers", "points", "clusters", "surroundings", "tracks", "cells"]
+    names = ["totals", "means", "layers", "points", "clusters", "surroundings", "balance", "tracks", "cells"]
     assert [s.name for s in stages] == names
     with torch.no_grad():
         model.clusters.head.bias[: model.config.clusters.kinds] = 1.0  # too many children, which can be learnt in a few steps
@@ -84,7 +84,7 @@ def test_a_few_steps_lower_every_loss(zoo_showers: list[Showers], coordinates: s
             continue
         assert stage.validation_size > 0
         generator = torch.Generator().manual_seed(1)
-        size = min(stage.size, 400 if stage.name in ("points", "clusters", "surroundings", "tracks") else 60)
+        size = min(stage.size, 400 if stage.name in ("points", "clusters", "surroundings", "balance", "tracks") else 60)
         chosen = torch.randperm(stage.size, generator=generator)[:size]
         noise = torch.randn(size, stage.noise_features, generator=generator)
         batch = stage.batch(chosen)

@@ -63,7 +63,17 @@ def test_a_model_with_much_to_learn_learns(aware: Model, small_detector: Detecto
     showers = toy_showers(small_detector, 40, 5)
     options = config(few=0, learning_rate=1e-2, sigmas=1.0)
     tuned = finetune(aware, showers, options, progress=lambda a, b: calls.append((a, b)))
-    assert list(tuned.stages) == ["totals", "means", "layers", "points", "clusters", "surroundings", "tracks", "cells"]
+    assert list(tuned.stages) == [
+        "totals",
+        "means",
+        "layers",
+        "points",
+        "clusters",
+        "surroundings",
+        "balance",
+        "tracks",
+        "cells",
+    ]
     # Which points stand together is left to many detectors, but for the constants, which are fitted to cells.
     assert not tuned.stages["clusters"].accepted
     assert {key for key in tuned.changes if "clusters" in key} == {"replaced:clusters.head.bias"}

@@ -59,6 +59,7 @@ def test_what_is_taken_back_is_the_base_bit_for_bit(aware: Model, small_detector
         "points": (False, True),
         "clusters": (False, False),
         "surroundings": (False, True),
+        "balance": (False, False),
         "tracks": (False, True),
         "cells": (False, True),
     }

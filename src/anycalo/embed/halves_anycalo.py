@@ -18,8 +18,8 @@ from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_distance, joining_radius_mm
 from anycalo.models.clusters import OF_POINT, draw_scores, probability
 from anycalo.models.layer_tokens import GAUGE, OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
-from anycalo.models.point_features import impose_energy
-from anycalo.models.point_flow import _BOUND, _spline
+from anycalo.models.point_features import settle
+from anycalo.models.point_flow import BOUND, spline_of
 from anycalo.models.profile import STEEPEST
 from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count, of_few, of_walk
 from anycalo.models.surroundings import OF_ENERGY, densities, places
@@ -110,7 +110,7 @@ class AnyCaloPoints(nn.Module):
         scores = draw_scores(m.clusters.kinds(flat), m.clusters.config.same, counts, layers, row, normal)
         knots, part = m.points.context(flat)
         bins = m.points.config.bins
-        radius = inverse(knots[row], bins, _BOUND, scores[:, 0])
+        radius = inverse(knots[row], bins, BOUND, scores[:, 0])
         angle_knots, energy_knots = m.points.given_radius(part[row], radius)
         angle = inverse(angle_knots, m.points.config.angle_bins, 1.0, scores[:, 1])
         plain = m.radius_shape.inverse(radius[:, None])[:, 0]
@@ -118,9 +118,11 @@ class AnyCaloPoints(nn.Module):
         density = densities(xy / self.apart, row, flat.shape[0], layers)
         of_layer = m.surroundings.of_layer(flat)[row]
         score = m.surroundings.draw(of_layer, radius, density, normal[:, OF_POINT : OF_POINT + OF_ENERGY])
-        seen_energy = inverse(energy_knots, bins, _BOUND, score)
+        score = inverse(m.balance.knots(m.balance.of_layer(flat)[row], radius), m.balance.config.bins, BOUND, score)
+        seen_energy = inverse(energy_knots, bins, BOUND, score)
         visible = torch.cat([e.flatten(), e.new_zeros(1)])
-        energy = impose_energy(m.energy_shape.inverse(seen_energy[:, None])[:, 0].clamp(-20, 20).exp(), row, visible)
+        mip = torch.cat([(self.mip_mev[None] / direction[:, 2:]).flatten(), visible.new_ones(1)])
+        energy = settle(m.energy_shape.inverse(seen_energy[:, None])[:, 0].clamp(-20, 20).exp(), row, visible / mip) * mip[row]
         moments = torch.cat([extras[:, 2:4], extras[:, 4:5] + TYPICAL_LOG_WIDTH], dim=1)
         xy = m.lateral.impose(xy, moments, energy, shower)
         slope = (direction[:, :2] / direction[:, 2:])[shower]
@@ -234,7 +236,7 @@ def scan(
 
 def inverse(knots: Tensor, bins: int, bound: float, y: Tensor) -> Tensor:
     """What splines with these knots (P, 3 K - 1) map to y (P,), where rounding may not take a root of less than nothing."""
-    monotone = _spline(knots, bins, bound)
+    monotone = spline_of(knots, bins, bound)
     k = monotone.searchsorted(monotone.vertical, y) - 1
     inside, x0, x1, y0, y1, d0, d1, slope = monotone.bin(k)
     above = torch.where(inside, y - y0, torch.zeros_like(y))

@@ -1,13 +1,14 @@
 """The `anycalo` family: one model for any sampling calorimeter, told the geometry as physics.
 
-Six networks, each drawing from an exact likelihood in one evaluation:
+Seven networks, each drawing from an exact likelihood in one evaluation:
 
 1. `totals`: visible energy, energy of a point, and the shower's centre and width, given particle and detector.
 2. `layers`: number of points and energy of each layer in turn, given the totals and the layers before it.
 3. `points`: radius, angle and energy of a point, given its layer.
 4. `clusters`: which points of a layer and of the one before stand together.
 5. `surroundings`: the energy of a point anew, given how densely points stand around it.
-6. `tracks`: which points are two deposits, the ends of a track, and how far apart these are.
+6. `balance`: what the densities about the model's own points would do to energies at every radius, taken out again.
+7. `tracks`: which points are two deposits, the ends of a track, and how far apart these are.
 
 In the end the constants of `clusters` and `surroundings` are fitted to numbers of cells (`cells`).
 
@@ -33,9 +34,11 @@ from torch import Tensor
 from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models.anycalo_data import Prepared, prepare
+from anycalo.models.balance import Balance, BalanceConfig
 from anycalo.models.cells import fit_to_cells, seen_cells
 from anycalo.models.cluster_pairs import ClusterPairs
 from anycalo.models.clusters import Clusters, ClustersConfig, Pairs
+from anycalo.models.drawn import DrawnPoints
 from anycalo.models.layer_features import Gaussianise
 from anycalo.models.layer_tokens import Shares
 from anycalo.models.model import Domain, Model
@@ -65,7 +68,7 @@ class AnyCaloConfig:
     """Configuration of the family.
 
     Args:
-        totals, layers, points, clusters, surroundings, tracks: of the networks.
+        totals, layers, points, clusters, surroundings, balance, tracks: of the networks.
         coordinates: `universal`, or `raw` for the ablation.
         core_scale: radius, in units of the coordinates' scale (the Moliere radius), at which the compression of
             positions turns from linear to logarithmic; also in measuring the centre of a shower.
@@ -76,6 +79,7 @@ class AnyCaloConfig:
         split_mips, quantum_mips: deposits above the first are divided into points of about the second.
         grouped: share of the training detectors that are also shown with two or three layers read out as one.
         other_cells: share of the training detectors that are shown with cells of another size.
+        views: how often a training detector is shown, after the first time always with cells of another size.
     """
 
     totals: TotalsConfig = field(default_factory=TotalsConfig)
@@ -83,6 +87,7 @@ class AnyCaloConfig:
     points: PointFlowConfig = field(default_factory=PointFlowConfig)
     clusters: ClustersConfig = field(default_factory=ClustersConfig)
     surroundings: SurroundingsConfig = field(default_factory=SurroundingsConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
     tracks: TracksConfig = field(default_factory=TracksConfig)
     coordinates: str = "universal"
     core_scale: float = 0.15
@@ -95,6 +100,7 @@ class AnyCaloConfig:
     quantum_mips: float = 10.0
     grouped: float = 0.25
     other_cells: float = 0.5
+    views: int = 1
 
     def __post_init__(self) -> None:
         if self.coordinates not in COORDINATES:
@@ -105,6 +111,8 @@ class AnyCaloConfig:
         for name in ("merge_radius_mm", "merge_radius_slope", "merge_cell_power", "merge_mips"):
             if not getattr(self, name) >= 0:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; expected a number of at least 0")
+        if self.views < 1:
+            raise ModelError(f"views is {self.views!r}; expected at least 1")
         for name in ("grouped", "other_cells"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; expected a share from 0 to 1")
@@ -131,6 +139,7 @@ class AnyCalo(Model):
         self.points = PointFlow(shower + layer + _CONTEXT, config.points)
         self.clusters = Clusters(shower + layer + _CONTEXT, config.clusters)
         self.surroundings = Surroundings(shower + layer + _CONTEXT, config.surroundings)
+        self.balance = Balance(shower + layer + _CONTEXT, config.balance)
         self.tracks = Tracks(shower + layer + _CONTEXT, config.tracks)
         self.radius_shape = Gaussianise(1, knots=257)
         self.energy_shape = Gaussianise(1, knots=257)
@@ -188,6 +197,9 @@ class AnyCalo(Model):
             radius = self.radius_shape(x[:, :1])[:, 0]
             return self.surroundings.negative_log_likelihood(told, radius, density, energy).mean()
 
+        def balance_loss(batch: tuple[Tensor, ...], _: Tensor) -> Tensor:
+            return self.balance.negative_log_likelihood(*batch).mean()
+
         def tracks_loss(batch: tuple[Tensor, ...], noise: Tensor) -> Tensor:
             x, context, ends, slope = batch
             radius, _, energy = self._point_features(x, torch.ones_like(x[:, 0])).unbind(1)
@@ -233,6 +245,13 @@ class AnyCalo(Model):
                 module=self.surroundings,
                 batch=SurroundedPoints(data, scores, self.lateral).batch,
                 objective=surroundings_loss,
+                **of_points,  # type: ignore[arg-type]
+            ),
+            Stage(
+                name="balance",
+                module=self.balance,
+                batch=DrawnPoints(self, data, seed=seed).batch,
+                objective=balance_loss,
                 **of_points,  # type: ignore[arg-type]
             ),
             Stage(

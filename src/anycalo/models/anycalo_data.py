@@ -94,11 +94,13 @@ def prepare(model: AnyCalo, batches: Sequence[Showers], *, n_training: int, seed
     chosen: list[tuple[Showers, bool]] = []
     for k, batch in enumerate(batches):
         shown = k < n_training and n_training > 1
-        if shown and rng.random() < model.config.other_cells:
-            batch = with_cells(batch, float(np.exp(rng.uniform(*np.log(CELLS_MM)))))
-        chosen.append((batch, k < n_training))
-        if shown and rng.random() < model.config.grouped:
-            chosen.append((grouped(batch, int(rng.integers(2, 4))), True))
+        for view in range(model.config.views if shown else 1):
+            seen = batch
+            if shown and (view > 0 or rng.random() < model.config.other_cells):
+                seen = with_cells(batch, float(np.exp(rng.uniform(*np.log(CELLS_MM)))))
+            chosen.append((seen, k < n_training))
+            if shown and rng.random() < model.config.grouped:
+                chosen.append((grouped(seen, int(rng.integers(2, 4))), True))
     chosen.sort(key=lambda entry: not entry[1])
     joined = [joined_points(model, batch, seed + k) for k, (batch, _) in enumerate(chosen)]
     parts = [one.showers for one in joined]

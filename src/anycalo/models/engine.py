@@ -14,6 +14,8 @@ from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_distance, joining_radius_mm
 from anycalo.models.arithmetic import Perceptron
+from anycalo.models.balance import Balance
+from anycalo.models.balance_kernels import Level
 from anycalo.models.cluster_kernels import Kinds
 from anycalo.models.clusters import OF_POINT
 from anycalo.models.layer_kernels import Told, Totals, Walk, draw_layers
@@ -218,6 +220,7 @@ def _points(model: AnyCalo, own: Sequence[int]) -> Points:
     return Points(
         kinds=kinds,
         around=_around(model.surroundings, own),
+        level=_level(model.balance, own),
         tracks=tracks,
         trunk=_perceptron(net.trunk, own),
         radius=radius[0],
@@ -246,6 +249,18 @@ def _around(net: Surroundings, own: Sequence[int]) -> Around:
         of_context=of_layer[0],
         of_context_bias=of_layer[1],
         of_point=_array(net.of_point.weight),
+        head=_c(head[0].T),
+        head_bias=head[1],
+    )
+
+
+def _level(net: Balance, own: Sequence[int]) -> Level:
+    of_layer, head = _linear(net.of_context), _linear(net.head)
+    return Level(
+        trunk=_perceptron(net.trunk, own),
+        of_context=of_layer[0],
+        of_context_bias=of_layer[1],
+        of_radius=_array(net.of_radius.weight),
         head=_c(head[0].T),
         head_bias=head[1],
     )

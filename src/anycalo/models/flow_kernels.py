@@ -14,7 +14,7 @@ from anycalo.models.arithmetic import ONE, TWO, ZERO, Array, Number, affine_row,
 from anycalo.models.lanes import LANES
 from anycalo.models.layer_features import COUNT_OFFSET as _COUNT_OFFSET
 from anycalo.models.layer_kernels import finite
-from anycalo.models.point_kernels import edges, inverse_spline
+from anycalo.models.spline_kernels import edges, inverse_spline
 
 _f = np.float32
 COUNT_OFFSET, THREE, TEN, TWENTY, TINY, SMALL, MANY = map(_f, (_COUNT_OFFSET, 3, 10, 20, 1e-12, 1e-6, 1e9))

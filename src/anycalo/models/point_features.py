@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -87,6 +89,40 @@ class Lateral:
 def impose_energy(energy: Tensor, group: Tensor, target: Tensor) -> Tensor:
     """Scale energies (P,) so that each group's sum is its target (groups,)."""
     return energy * (target / sum_by(energy, group, target.shape[0]).clamp_min(1e-30))[group]
+
+
+SETTLED = 8
+"""Newton's steps of `settle`; values over many orders of magnitude take at most five."""
+LEAST = 1e-9
+"""Smaller values count as this."""
+
+
+def settle(values: Tensor, group: Tensor, target: Tensor) -> Tensor:
+    """Values (P,) so changed that each group's sum is its target (groups,), the largest most: v' = 1 / (1 / v - shift).
+
+    Of independent numbers with long tails, a sum that is off is off for the largest of them. To change all by one factor
+    would take the others from where they are most often, a crossing particle's energy from its peak. The order of values stays.
+    There is always one such shift: 1 / sum is a falling and concave function of it, on which Newton's method goes down from
+    where the largest value alone is all of the target.
+
+    Args:
+        values: above 0.
+        group: of each value, (P,).
+        target: 0 makes all values of a group 0.
+    """
+    groups = target.shape[0]
+    one_over = 1 / values.clamp_min(LEAST).double()
+    wanted = target.double().clamp_min(1e-30)
+    least = torch.full_like(wanted, math.inf).scatter_reduce(0, group, one_over, "amin")
+    shift = least - 1 / wanted
+    for _ in range(SETTLED):
+        part = 1 / (one_over - shift[group])
+        total, slope = sum_by(part, group, groups), sum_by(part**2, group, groups)
+        change = total * (1 - total / wanted) / slope.clamp_min(1e-300)
+        shift = torch.where(slope > 0, shift + change, shift)
+    settled = 1 / (one_over - shift[group])
+    settled = settled * (wanted / sum_by(settled, group, groups).clamp_min(1e-300))[group]
+    return torch.where(target[group] > 0, settled, 0.0).to(values.dtype)
 
 
 class Standardise(nn.Module):

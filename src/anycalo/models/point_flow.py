@@ -17,7 +17,7 @@ from zuko.transforms import MonotonicRQSTransform
 from anycalo.errors import ModelError
 from anycalo.models.mixture import perceptron
 
-_BOUND = 4.5
+BOUND = 4.5
 OF_RADIUS = 4
 """Functions of the radius that networks see, see `radius_basis`."""
 
@@ -91,13 +91,27 @@ class PointFlow(nn.Module):
         """The numbers that points x (P, 3) are drawn from: normal, uniform from -1 to 1, normal; (P, 3)."""
         return self._scores(told, x)[0]
 
+    @torch.no_grad()
+    def drawn(self, told: Tensor, row: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Radius and angle of points, (P,) each.
+
+        Args:
+            told: what is known of the layers, (R, C).
+            row: the layer of each point, (P,).
+            scores: of radius and angle, (P, 2 or more).
+        """
+        knots, part = self.context(told)
+        radius = spline_of(knots[row], self.config.bins, BOUND).inv(scores[:, 0])
+        angle_knots, _ = self.given_radius(part[row], radius)
+        return radius, spline_of(angle_knots, self.config.angle_bins, 1.0).inv(scores[:, 1].clamp(-1, 1))
+
     def _scores(self, told: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """`scores` and the sum of the logarithms of their derivatives, (P,)."""
         knots, part = self.context(told)
-        z_radius, radius_slope = _spline(knots, self.config.bins, _BOUND).call_and_ladj(x[:, 0])
+        z_radius, radius_slope = spline_of(knots, self.config.bins, BOUND).call_and_ladj(x[:, 0])
         angle_knots, energy_knots = self.given_radius(part, x[:, 0])
-        z_angle, angle_slope = _spline(angle_knots, self.config.angle_bins, 1.0).call_and_ladj(x[:, 1].clamp(-1, 1))
-        z_energy, energy_slope = _spline(energy_knots, self.config.bins, _BOUND).call_and_ladj(x[:, 2])
+        z_angle, angle_slope = spline_of(angle_knots, self.config.angle_bins, 1.0).call_and_ladj(x[:, 1].clamp(-1, 1))
+        z_energy, energy_slope = spline_of(energy_knots, self.config.bins, BOUND).call_and_ladj(x[:, 2])
         return torch.stack([z_radius, z_angle, z_energy], dim=1), radius_slope + angle_slope + energy_slope
 
 
@@ -106,7 +120,7 @@ def radius_basis(radius: Tensor) -> Tensor:
     return torch.stack([radius, radius**2 / 3, torch.sin(2 * radius), torch.cos(2 * radius)], dim=-1)
 
 
-def _spline(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:
+def spline_of(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:
     """The spline with these unnormalised widths, heights and slopes, the identity beyond the bound."""
     widths, heights, slopes = knots.split([bins, bins, bins - 1], dim=-1)  # type: ignore[no-untyped-call]
     return MonotonicRQSTransform(widths, heights, slopes, bound=bound)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from anycalo.models.arithmetic import (
-    HALF,
     ONE,
     TWO,
     ZERO,
@@ -30,17 +29,20 @@ from anycalo.models.arithmetic import (
     sin_pi,
     sinh,
 )
+from anycalo.models.balance_kernels import Level, balance
 from anycalo.models.cluster_kernels import Kinds, draw_scores
 from anycalo.models.clusters import OF_POINT
 from anycalo.models.lanes import LANES, radius_basis, spread
 from anycalo.models.layer_kernels import Told, bent, beside, depths, with_totals
-from anycalo.models.point_flow import _BOUND
+from anycalo.models.point_features import LEAST, SETTLED
+from anycalo.models.point_flow import BOUND as _BOUND
+from anycalo.models.spline_kernels import edges, inverse_spline
 from anycalo.models.surroundings import OF_ENERGY
 from anycalo.models.surroundings_kernels import Around, draw_energies
 from anycalo.models.track_kernels import Tracks
 
 _f = np.float32
-BOUND, CAP = map(_f, (_BOUND, abs(2 / math.log(1e-3))))  # the second bounds the slopes of splines, as zuko does
+BOUND = _f(_BOUND)
 THREE, FOUR, EIGHT, TINY, HUGE, SLANTED = map(_f, (3, 4, 8, 1e-12, 1e5, 1e-10))
 
 
@@ -48,7 +50,7 @@ class Points(NamedTuple):
     """Weights of `point_flow.PointFlow`, `clusters.Clusters`, `surroundings.Surroundings` and `tracks.Tracks`.
 
     Args:
-        kinds, around, tracks: of the last three.
+        kinds, around, level, tracks: of the last four.
         trunk: what is made of a layer.
         radius: knots of the radius, (hidden, 3 K - 1), and `radius_bias`.
         of_context, of_context_bias: the part of the second layer that a layer gives, (hidden, R).
@@ -64,6 +66,7 @@ class Points(NamedTuple):
 
     kinds: Kinds
     around: Around
+    level: Level
     tracks: Tracks
     trunk: Perceptron
     radius: Array
@@ -82,60 +85,6 @@ class Points(NamedTuple):
     core: Number
     wide: Number
     log_width: Number
-
-
-@compiled
-def edges(knots: Array, bins: int) -> None:
-    """Unnormalised widths and heights of splines, the first 2 K rows, become upper edges of the bins, not yet normalised."""
-    for j in range(2 * bins):
-        for p in range(knots.shape[1]):
-            knots[j, p] = exp(knots[j, p] / (ONE + abs(knots[j, p]) * CAP))
-    for j in range(1, bins):
-        for p in range(knots.shape[1]):
-            knots[j, p] += knots[j - 1, p]
-            knots[bins + j, p] += knots[bins + j - 1, p]
-
-
-@compiled
-def inverse_spline(knots: Array, bins: int, bound: Number, y: Array, x: Array, work: Array, index: Array) -> None:
-    """What monotone rational-quadratic splines (arXiv 1906.04032), one a lane, map to y; the same as zuko's.
-
-    Args:
-        knots: widths and heights as `edges` leaves them, and unnormalised slopes, (3 K - 1, LANES).
-        bins: K.
-        bound: the identity beyond.
-        y: (LANES,).
-        x: for the result, (LANES,).
-        work: for numbers on the way, (6, LANES).
-        index: the same, whole numbers, (LANES,).
-    """
-    level, whole_y = work[0], knots[2 * bins - 1]
-    for p in range(LANES):
-        level[p] = (y[p] / bound + ONE) * HALF * whole_y[p]
-        index[p] = 0
-    for j in range(bins, 2 * bins - 1):
-        for p in range(LANES):
-            index[p] += knots[j, p] < level[p]
-    x0, y0, wide, tall, before, behind = work[0], work[1], work[2], work[3], work[4], work[5]
-    for p in range(LANES):
-        k = index[p]
-        x0[p] = knots[k - 1, p] if k > 0 else ZERO
-        y0[p] = knots[bins + k - 1, p] if k > 0 else ZERO
-        wide[p], tall[p] = knots[k, p] - x0[p], knots[bins + k, p] - y0[p]
-        before[p] = knots[2 * bins + k - 1, p] if k > 0 else ZERO
-        behind[p] = knots[2 * bins + k, p] if k < bins - 1 else ZERO
-    for p in range(LANES):
-        to_x, to_y = TWO * bound / knots[bins - 1, p], TWO * bound / whole_y[p]
-        rise, run = tall[p] * to_y, wide[p] * to_x
-        inside = abs(y[p]) < bound
-        above = y[p] - (y0[p] * to_y - bound) if inside else ZERO
-        slope = rise / run
-        d0 = exp(before[p] / (ONE + abs(before[p]) * (HALF * CAP)))
-        d1 = exp(behind[p] / (ONE + abs(behind[p]) * (HALF * CAP)))
-        curve = above * (d0 + d1 - TWO * slope)
-        a, b, c = rise * (slope - d0) + curve, rise * d0 - curve, -slope * above
-        z = TWO * c / (-b - np.sqrt(max(b * b - FOUR * a * c, ZERO)))
-        x[p] = x0[p] * to_x - bound + z * run if inside else y[p]
 
 
 @compiled
@@ -242,6 +191,7 @@ def draw_points(
             x[start + p], y[start + p] = work[3, p] * work[1, p], work[3, p] * work[2, p]
     of_energy = normal[:, OF_POINT : OF_POINT + OF_ENERGY]
     draw_energies(own, shared, n, place_x, place_y, seen[0], of_energy, net.around, scores[2])
+    balance(own, shared, n, seen[0], net.level, scores[2])
     for start in range(0, points, LANES):
         used = min(LANES, points - start)
         for p in range(used):
@@ -252,10 +202,49 @@ def draw_points(
             work[0, p] = exp(min(max(log_mips, _f(-20)), _f(20)))
         for p in range(used):
             seen[1, start + p], energy[start + p] = drawn[0, p], work[0, p]
-    scale_layers(energy, n, visible_mev)
+    settle_layers(energy, n, visible_mev, told.mip_mev)
     centre_x, centre_y = scaled[2] * net.std[2] + net.mean[2], scaled[3] * net.std[3] + net.mean[3]
     impose(x, y, energy, centre_x, centre_y, widen * exp(net.log_width), net.core, net.wide)
     return affine(perceptron(own, shared, net.tracks.trunk), net.tracks.head, net.tracks.head_bias)
+
+
+@compiled
+def settle_layers(energy: Array, n: Array, visible_mev: Array, mip_mev: Array) -> None:
+    """`point_features.settle` of the points of each layer, energies in MIPs, which become MeV."""
+    start = 0
+    for k in range(n.shape[0]):
+        part = energy[start : start + n[k]]
+        settle(part, np.float64(visible_mev[k] / max(mip_mev[k], _f(1e-6))))
+        for p in range(n[k]):
+            part[p] *= max(mip_mev[k], _f(1e-6))
+        start += n[k]
+
+
+@compiled
+def settle(values: Array, target: float) -> None:
+    """`point_features.settle` of one group, in place."""
+    largest = 0.0
+    for p in range(values.shape[0]):
+        largest = max(largest, np.float64(values[p]))
+    if target <= 0.0 or largest <= 0.0:
+        values[:] = ZERO
+        return
+    shift = 1.0 / largest - 1.0 / target
+    for _ in range(SETTLED):
+        total, slope = 0.0, 0.0
+        for p in range(values.shape[0]):
+            part = 1.0 / (1.0 / max(np.float64(values[p]), LEAST) - shift)
+            total += part
+            slope += part * part
+        if abs(total - target) < 1e-5 * target:
+            break
+        shift += total * (1.0 - total / target) / slope
+    total = 0.0
+    for p in range(values.shape[0]):
+        values[p] = 1.0 / (1.0 / max(np.float64(values[p]), LEAST) - shift)
+        total += values[p]
+    for p in range(values.shape[0]):
+        values[p] *= target / total
 
 
 @compiled
