@@ -92,12 +92,12 @@ def test_few_showers_move_the_means_as_far_as_they_are_known(base: AnyCalo, dete
 
 def test_cells_say_how_tight_clusters_are(base: AnyCalo) -> None:
     """A copy with too few children is seen, and its constants are moved to where cells are nearer, of others too."""
-    geant4 = Showers.open(locate("ild-photons-reference"), 0, 120)
+    geant4 = Showers.open(locate("ild-photons-reference"), 0, 260)
     given, others = geant4[:60], geant4[60:]
     loose = copy.deepcopy(base)
     kinds = loose.clusters.config.kinds
     with torch.no_grad():
-        loose.clusters.head.bias[:kinds] -= 2.5
+        loose.clusters.head.bias[:kinds] -= 4
     seen = Seen(base, others, seed=6, drawn=180)
     before = float(np.square(seen.residuals(loose)).sum())
     solved = fit_to_cells(loose, [given], seed=1)
@@ -109,7 +109,7 @@ def test_cells_say_how_tight_clusters_are(base: AnyCalo) -> None:
     assert not seen.residuals(base).any()
     with torch.no_grad():
         loose.load_state_dict(base.state_dict())
-        loose.clusters.head.bias[:kinds] -= 2.5
+        loose.clusters.head.bias[:kinds] -= 4
     assert np.square(seen.residuals(loose)).sum() > 20
     fit_to_cells(loose, [given], seed=1)
     # Nothing but the constants has changed.
