@@ -13,8 +13,9 @@ Seven networks, each drawing from an exact likelihood in one evaluation:
 In the end the constants of `clusters` and `surroundings` are fitted to numbers of cells (`cells`).
 
 Everything is learnt in universal coordinates (`universal`), relative to what simple physics expects. Energies of a layer are
-scaled to what `layers` drew, its sum over the layers to what `totals` drew, and the points of a shower are moved and widened
-to its centre and width. No layer number, layer count or name of a detector is known to any network.
+settled to what `layers` drew, on the largest of them, its sum over the layers to what `totals` drew, and the points of a
+shower are moved and widened to its centre and width. No layer number, layer count or name of a detector is known to any
+network.
 
 Before training, deposits of one track are joined, which `tracks` takes apart again, and deposits of many tracks divided
 (`merging`), so that few points carry a shower. Some detectors are also shown with neighbouring layers read out together

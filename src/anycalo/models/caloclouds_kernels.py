@@ -25,7 +25,7 @@ from anycalo.models.arithmetic import (
     sinh,
 )
 from anycalo.models.flow_kernels import SMALL, TINY, Maps, bias_of, weight_of
-from anycalo.models.point_kernels import impose, scale_layers
+from anycalo.models.point_kernels import impose
 
 CONDITIONS = (
     *("log_energy", "dx", "dy", "dz", "charge", "log_points", "log_width"),
@@ -218,3 +218,17 @@ def draw_points(
         inwards = min(net.largest / max(np.sqrt(x[p] * x[p] + y[p] * y[p]), SMALL), ONE)
         x[p] *= inwards
         y[p] *= inwards
+
+
+@compiled
+def scale_layers(energy: Array, n: Array, visible_mev: Array) -> None:
+    """`point_features.impose_energy` of one shower, in place."""
+    start = 0
+    for k in range(n.shape[0]):
+        total = 0.0
+        for p in range(start, start + n[k]):
+            total += energy[p]
+        scale = _f(visible_mev[k] / max(total, 1e-30))
+        for p in range(start, start + n[k]):
+            energy[p] *= scale
+        start += n[k]

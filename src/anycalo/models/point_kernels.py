@@ -248,20 +248,6 @@ def settle(values: Array, target: float) -> None:
 
 
 @compiled
-def scale_layers(energy: Array, n: Array, visible_mev: Array) -> None:
-    """`point_features.impose_energy` of one shower, in place."""
-    start = 0
-    for k in range(n.shape[0]):
-        total = 0.0
-        for p in range(start, start + n[k]):
-            total += energy[p]
-        scale = _f(visible_mev[k] / max(total, 1e-30))
-        for p in range(start, start + n[k]):
-            energy[p] *= scale
-        start += n[k]
-
-
-@compiled
 def centre(x: Array, y: Array, weight: Array) -> tuple[Number, Number]:
     """Weighted means."""
     of_x, of_y, whole = 0.0, 0.0, 0.0
