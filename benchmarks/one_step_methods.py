@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from anycalo.embed.halves_anycalo import inverse
 from anycalo.models import load_model
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.consistency import Consistency, DistillConfig
@@ -25,7 +24,7 @@ from anycalo.models.edm import EDM, Denoiser
 from anycalo.models.mean_flow import GAP_FEATURES, TIME_SCALE, AverageVelocity, MeanFlowConfig, average_velocity_loss
 from anycalo.models.mixture import GaussianMixture, perceptron
 from anycalo.models.objectives import edm_loss
-from anycalo.models.point_flow import BOUND, PointFlow, PointFlowConfig
+from anycalo.models.point_flow import BOUND, PointFlow, PointFlowConfig, inverse
 from anycalo.models.pointwise import Pointwise, PointwiseConfig, Rows
 from anycalo.models.samplers import SAMPLERS, consistency, mean_flow
 from anycalo.models.starts import ConditionalMixture, StartConfig

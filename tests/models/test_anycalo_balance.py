@@ -14,7 +14,7 @@ from anycalo.models.anycalo_data import prepare
 from anycalo.models.balance import Balance, BalanceConfig
 from anycalo.models.balance_kernels import balance
 from anycalo.models.drawn import DrawnPoints
-from anycalo.models.engine import _level
+from anycalo.models.engine import _per_point
 from anycalo.models.point_features import settle, sum_by
 from anycalo.models.point_kernels import settle as compiled_settle
 from toymodels import small_anycalo
@@ -57,7 +57,7 @@ def test_the_compiled_balance_is_the_networks(net: Balance) -> None:
     assert (expected - score).abs().max() > 0.1
     found = score.numpy().copy()
     own, shared = np.ascontiguousarray(told[:, :3].numpy()), told[0, 3:].numpy()
-    balance(own, shared, n, radius.numpy(), _level(net, range(3)), found)
+    balance(own, shared, n, radius.numpy(), _per_point(net, range(3)), found)
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from anycalo.errors import ModelError
-from anycalo.models.engine import _around
+from anycalo.models.engine import _per_point
 from anycalo.models.surroundings import DENSITIES, OF_ENERGY, SCALES, Surroundings, SurroundingsConfig, densities
 from anycalo.models.surroundings_kernels import densities as compiled_densities
 from anycalo.models.surroundings_kernels import draw_energies
@@ -117,7 +117,7 @@ def test_the_compiled_draw_is_the_networks(net: Surroundings) -> None:
     out = np.empty(len(row), np.float32)
     x, y = np.ascontiguousarray(place.numpy().T)
     own, shared = np.ascontiguousarray(told[:, :3].numpy()), told[0, 3:].numpy()
-    draw_energies(own, shared, n[0], x, y, radius.numpy(), normal.numpy(), _around(net, range(3)), out)
+    draw_energies(own, shared, n[0], x, y, radius.numpy(), normal.numpy(), _per_point(net, range(3)), out)
     np.testing.assert_allclose(out, expected, atol=2e-4)
 
 

@@ -16,13 +16,14 @@ from anycalo.geometry import Detector
 from anycalo.geometry.descriptors import sensor_mip_mev
 from anycalo.models.anycalo import AnyCalo
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_distance, joining_radius_mm
-from anycalo.models.clusters import OF_POINT, draw_scores, probability
+from anycalo.models.clusters import OF_POINT, probability
+from anycalo.models.drawn import draw_places
 from anycalo.models.layer_tokens import GAUGE, OFFSET, SHARE_OFFSET, Shares, decode_layers, decode_totals
 from anycalo.models.point_features import settle
-from anycalo.models.point_flow import BOUND, spline_of
+from anycalo.models.point_flow import BOUND, inverse
 from anycalo.models.profile import STEEPEST
 from anycalo.models.recurrent import NOISE, RecurrentLayers, _of_count, of_few, of_walk
-from anycalo.models.surroundings import OF_ENERGY, densities, places
+from anycalo.models.surroundings import OF_ENERGY
 from anycalo.models.totals import DEPTHS, Totals
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.universal import Geometry, Told
@@ -107,19 +108,10 @@ class AnyCaloPoints(nn.Module):
         flat = context.reshape(-1, context.shape[-1])
         flat = torch.cat([flat, flat[-1:]])
         counts = torch.cat([n.flatten(), n.new_zeros(1)]).long()
-        scores = draw_scores(m.clusters.kinds(flat), m.clusters.config.same, counts, layers, row, normal)
-        knots, part = m.points.context(flat)
-        bins = m.points.config.bins
-        radius = inverse(knots[row], bins, BOUND, scores[:, 0])
-        angle_knots, energy_knots = m.points.given_radius(part[row], radius)
-        angle = inverse(angle_knots, m.points.config.angle_bins, 1.0, scores[:, 1])
-        plain = m.radius_shape.inverse(radius[:, None])[:, 0]
-        xy = places(plain, angle, extras[:, 4].exp(), shower, m.lateral)
-        density = densities(xy / self.apart, row, flat.shape[0], layers)
-        of_layer = m.surroundings.of_layer(flat)[row]
-        score = m.surroundings.draw(of_layer, radius, density, normal[:, OF_POINT : OF_POINT + OF_ENERGY])
-        score = inverse(m.balance.knots(m.balance.of_layer(flat)[row], radius), m.balance.config.bins, BOUND, score)
-        seen_energy = inverse(energy_knots, bins, BOUND, score)
+        widen, own = extras[:, 4].exp(), normal[:, : OF_POINT + OF_ENERGY]
+        radius, energy_knots, xy, score = draw_places(m, flat, counts, layers, row, shower, widen, self.apart, own)
+        score = m.balance(m.balance.of_layer(flat)[row], radius, score)
+        seen_energy = inverse(energy_knots, m.points.config.bins, BOUND, score)
         visible = torch.cat([e.flatten(), e.new_zeros(1)])
         mip = torch.cat([(self.mip_mev[None] / direction[:, 2:]).flatten(), visible.new_ones(1)])
         energy = settle(m.energy_shape.inverse(seen_energy[:, None])[:, 0].clamp(-20, 20).exp(), row, visible / mip) * mip[row]
@@ -232,15 +224,3 @@ def scan(
         carry, out = step(carry, of_step)
         found.append(out)
     return tuple(torch.stack(column) for column in zip(*found, strict=True))
-
-
-def inverse(knots: Tensor, bins: int, bound: float, y: Tensor) -> Tensor:
-    """What splines with these knots (P, 3 K - 1) map to y (P,), where rounding may not take a root of less than nothing."""
-    monotone = spline_of(knots, bins, bound)
-    k = monotone.searchsorted(monotone.vertical, y) - 1
-    inside, x0, x1, y0, y1, d0, d1, slope = monotone.bin(k)
-    above = torch.where(inside, y - y0, torch.zeros_like(y))
-    rise, curve = y1 - y0, above * (d0 + d1 - 2 * slope)
-    a, b, c = rise * (slope - d0) + curve, rise * d0 - curve, -slope * above
-    z = 2 * c / (-b - (b * b - 4 * a * c).clamp_min(0).sqrt())
-    return torch.where(inside, x0 + z * (x1 - x0), y)

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anycalo.errors import ModelError
-from anycalo.models.mixture import perceptron
-from anycalo.models.point_flow import BOUND, OF_RADIUS, radius_basis, spline_of
+from anycalo.models.per_point import PerPoint
+from anycalo.models.point_flow import BOUND, OF_RADIUS, inverse, radius_basis, spline_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class BalanceConfig:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; expected at least 1")
 
 
-class Balance(nn.Module):
+class Balance(PerPoint):
     """Energy scores made standard normal at every radius of a layer: see the module's text.
 
     Args:
@@ -50,20 +49,15 @@ class Balance(nn.Module):
     """
 
     def __init__(self, context: int, config: BalanceConfig) -> None:
-        super().__init__()
+        super().__init__(
+            context,
+            hidden=config.hidden,
+            depth=config.depth,
+            features=config.features,
+            own=OF_RADIUS,
+            numbers=3 * config.bins - 1,
+        )
         self.config = config
-        self.trunk = perceptron(context, *[config.hidden] * config.depth)
-        self.of_context = nn.Linear(config.hidden, config.features)
-        self.of_radius = nn.Linear(OF_RADIUS, config.features, bias=False)
-        self.head = nn.Linear(config.features, 3 * config.bins - 1)
-        with torch.no_grad():
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
-
-    def of_layer(self, told: Tensor) -> Tensor:
-        """What points need of their layer, (..., F), given what is known of it, (..., C)."""
-        part: Tensor = self.of_context(self.trunk(told))
-        return part
 
     def knots(self, part: Tensor, radius: Tensor) -> Tensor:
         """Of the splines, from standard normal numbers to scores, (P, 3 K - 1).
@@ -72,13 +66,11 @@ class Balance(nn.Module):
             part: of the layer of each point, (P, F).
             radius: of points as the flow sees it, (P,).
         """
-        knots: Tensor = self.head(nn.functional.gelu(part + self.of_radius(radius_basis(radius))))
-        return knots
+        return self.numbers(part, radius_basis(radius))
 
     def forward(self, part: Tensor, radius: Tensor, score: Tensor) -> Tensor:
         """Standard normal numbers (P,) for the scores (P,) of points as for `knots`."""
-        normal: Tensor = spline_of(self.knots(part, radius), self.config.bins, BOUND).inv(score)
-        return normal
+        return inverse(self.knots(part, radius), self.config.bins, BOUND, score)
 
     def negative_log_likelihood(self, told: Tensor, radius: Tensor, score: Tensor) -> Tensor:
         """-ln of the density of scores (P,) of points in layers (P, C), over that of standard normal numbers, (P,)."""

@@ -1,4 +1,4 @@
-"""Points that a model draws in the layers of given showers."""
+"""Points that a model draws in layers: in those of given showers to train `balance`, and in exports."""
 
 from __future__ import annotations
 
@@ -9,12 +9,54 @@ from torch import Tensor
 
 from anycalo.models.anycalo_data import Prepared
 from anycalo.models.clusters import OF_POINT, draw_scores
+from anycalo.models.point_flow import BOUND, inverse
 from anycalo.models.surroundings import OF_ENERGY, densities, places
 
 if TYPE_CHECKING:
     from anycalo.models.anycalo import AnyCalo
 
 _SHOWERS_AT_ONCE = 100
+
+
+def draw_places(
+    model: AnyCalo,
+    told: Tensor,
+    counts: Tensor,
+    layers: int,
+    row: Tensor,
+    shower: Tensor,
+    widen: Tensor,
+    joining: float | Tensor,
+    normal: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points of layers in the order of `row`, up to their energies, in operations that a graph can hold.
+
+    Args:
+        model: whose points, clusters and surroundings are used.
+        told: what is known of the layers, (R, C).
+        counts: points of the layers, int (R,).
+        layers: L, of each shower; see `clusters.draw_scores`.
+        row: the layer of each point, (P,).
+        shower: of each point, (P,).
+        widen: the widths of the showers, (B,).
+        joining: distance within which deposits are joined, in units of the coordinates' scale, of all or of each, (P, 1).
+        normal: standard normal numbers, (P, at least OF_POINT + OF_ENERGY); the first are used.
+
+    Returns:
+        Radii as the flow sees them (P,); knots of the energies given them; places (P, 2); and energy scores (P,), which
+        `balance` has yet to see.
+    """
+    scores = draw_scores(model.clusters.kinds(told), model.clusters.config.same, counts, layers, row, normal)
+    knots, part = model.points.context(told)
+    radius = inverse(knots[row], model.points.config.bins, BOUND, scores[:, 0])
+    angle_knots, energy_knots = model.points.given_radius(part[row], radius)
+    angle = inverse(angle_knots, model.points.config.angle_bins, 1.0, scores[:, 1])
+    plain = model.radius_shape.inverse(radius[:, None])[:, 0]
+    xy = places(plain, angle, widen, shower, model.lateral)
+    density = densities(xy / joining, row, told.shape[0], layers)
+    of_layer = model.surroundings.of_layer(told)[row]
+    score = model.surroundings.draw(of_layer, radius, density, normal[:, OF_POINT : OF_POINT + OF_ENERGY])
+    return radius, energy_knots, xy, score
 
 
 class DrawnPoints:
@@ -34,6 +76,7 @@ class DrawnPoints:
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Row of the context, and radius as the flow sees it and energy score, of all points: (P,), (P, 2)."""
         model, data = self._model, self._data
+        device = next(model.points.parameters()).device
         showers, layers = data.n.shape
         generator = torch.Generator().manual_seed(self._seed)
         out, of_row = data.points.new_empty(len(data.points), 2), torch.empty_like(data.row)
@@ -48,14 +91,11 @@ class DrawnPoints:
             told = data.context[rows.clamp_min(0)]
             row = torch.repeat_interleave(torch.arange(len(counts)), counts)
             normal = torch.randn(len(row), OF_POINT + OF_ENERGY, generator=generator)
-            scores = draw_scores(model.clusters.kinds(told), model.clusters.config.same, counts, layers, row, normal)
-            radius, angle = model.points.drawn(told, row, scores)
-            plain, shower = model.radius_shape.inverse(radius[:, None])[:, 0], first + row // layers
-            position = places(plain, angle, widen, shower, model.lateral) / data.joining[shower, None]
-            density = densities(position, row, len(counts), layers)
-            part = model.surroundings.of_layer(told)[row]
-            score = model.surroundings.draw(part, radius, density, normal[:, OF_POINT:])
-            out[start : start + len(row)] = torch.stack([radius, score], dim=1)
+            shower = first + row // layers
+            known = (t.to(device) for t in (told, counts, row, shower, widen, data.joining[shower, None], normal))
+            told, counts, at, shower, width, joining, normal = known
+            radius, _, _, score = draw_places(model, told, counts, layers, at, shower, width, joining, normal)
+            out[start : start + len(row)] = torch.stack([radius, score], dim=1).cpu()
             of_row[start : start + len(row)] = rows[row].to(of_row.dtype)
             start += len(row)
         return of_row, out

@@ -14,16 +14,15 @@ from anycalo.errors import ModelError
 from anycalo.geometry import Detector
 from anycalo.models.anycalo_data import TYPICAL_LOG_WIDTH, joining_distance, joining_radius_mm
 from anycalo.models.arithmetic import Perceptron
-from anycalo.models.balance import Balance
-from anycalo.models.balance_kernels import Level
 from anycalo.models.cluster_kernels import Kinds
 from anycalo.models.clusters import OF_POINT
 from anycalo.models.layer_kernels import Told, Totals, Walk, draw_layers
 from anycalo.models.noise import Noise
+from anycalo.models.per_point import PerPoint as PerPointNetwork
+from anycalo.models.per_point_kernels import PerPoint
 from anycalo.models.point_kernels import Points, draw_points, place
 from anycalo.models.recurrent import PAST, RecurrentLayers, of_walk
-from anycalo.models.surroundings import OF_ENERGY, Surroundings
-from anycalo.models.surroundings_kernels import Around
+from anycalo.models.surroundings import OF_ENERGY
 from anycalo.models.told_kernels import describe, tell, tell_of_tensors
 from anycalo.models.totals import NOISE as OF_TOTALS
 from anycalo.models.totals import Member
@@ -219,8 +218,8 @@ def _points(model: AnyCalo, own: Sequence[int]) -> Points:
     )
     return Points(
         kinds=kinds,
-        around=_around(model.surroundings, own),
-        level=_level(model.balance, own),
+        around=_per_point(model.surroundings, own),
+        level=_per_point(model.balance, own),
         tracks=tracks,
         trunk=_perceptron(net.trunk, own),
         radius=radius[0],
@@ -242,25 +241,13 @@ def _points(model: AnyCalo, own: Sequence[int]) -> Points:
     )
 
 
-def _around(net: Surroundings, own: Sequence[int]) -> Around:
+def _per_point(net: PerPointNetwork, own: Sequence[int]) -> PerPoint:
     of_layer, head = _linear(net.of_context), _linear(net.head)
-    return Around(
+    return PerPoint(
         trunk=_perceptron(net.trunk, own),
         of_context=of_layer[0],
         of_context_bias=of_layer[1],
         of_point=_array(net.of_point.weight),
-        head=_c(head[0].T),
-        head_bias=head[1],
-    )
-
-
-def _level(net: Balance, own: Sequence[int]) -> Level:
-    of_layer, head = _linear(net.of_context), _linear(net.head)
-    return Level(
-        trunk=_perceptron(net.trunk, own),
-        of_context=of_layer[0],
-        of_context_bias=of_layer[1],
-        of_radius=_array(net.of_radius.weight),
         head=_c(head[0].T),
         head_bias=head[1],
     )

@@ -91,20 +91,6 @@ class PointFlow(nn.Module):
         """The numbers that points x (P, 3) are drawn from: normal, uniform from -1 to 1, normal; (P, 3)."""
         return self._scores(told, x)[0]
 
-    @torch.no_grad()
-    def drawn(self, told: Tensor, row: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Radius and angle of points, (P,) each.
-
-        Args:
-            told: what is known of the layers, (R, C).
-            row: the layer of each point, (P,).
-            scores: of radius and angle, (P, 2 or more).
-        """
-        knots, part = self.context(told)
-        radius = spline_of(knots[row], self.config.bins, BOUND).inv(scores[:, 0])
-        angle_knots, _ = self.given_radius(part[row], radius)
-        return radius, spline_of(angle_knots, self.config.angle_bins, 1.0).inv(scores[:, 1].clamp(-1, 1))
-
     def _scores(self, told: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """`scores` and the sum of the logarithms of their derivatives, (P,)."""
         knots, part = self.context(told)
@@ -124,3 +110,15 @@ def spline_of(knots: Tensor, bins: int, bound: float) -> MonotonicRQSTransform:
     """The spline with these unnormalised widths, heights and slopes, the identity beyond the bound."""
     widths, heights, slopes = knots.split([bins, bins, bins - 1], dim=-1)  # type: ignore[no-untyped-call]
     return MonotonicRQSTransform(widths, heights, slopes, bound=bound)
+
+
+def inverse(knots: Tensor, bins: int, bound: float, y: Tensor) -> Tensor:
+    """What splines with these knots (P, 3 K - 1) map to y (P,), where rounding may not take a root of less than nothing."""
+    monotone = spline_of(knots, bins, bound)
+    k = monotone.searchsorted(monotone.vertical, y) - 1
+    inside, x0, x1, y0, y1, d0, d1, slope = monotone.bin(k)
+    above = torch.where(inside, y - y0, torch.zeros_like(y))
+    rise, curve = y1 - y0, above * (d0 + d1 - 2 * slope)
+    a, b, c = rise * (slope - d0) + curve, rise * d0 - curve, -slope * above
+    z = 2 * c / (-b - (b * b - 4 * a * c).clamp_min(0).sqrt())
+    return torch.where(inside, x0 + z * (x1 - x0), y)

@@ -29,16 +29,17 @@ from anycalo.models.arithmetic import (
     sin_pi,
     sinh,
 )
-from anycalo.models.balance_kernels import Level, balance
+from anycalo.models.balance_kernels import balance
 from anycalo.models.cluster_kernels import Kinds, draw_scores
 from anycalo.models.clusters import OF_POINT
 from anycalo.models.lanes import LANES, radius_basis, spread
 from anycalo.models.layer_kernels import Told, bent, beside, depths, with_totals
+from anycalo.models.per_point_kernels import PerPoint
 from anycalo.models.point_features import LEAST, SETTLED
 from anycalo.models.point_flow import BOUND as _BOUND
 from anycalo.models.spline_kernels import edges, inverse_spline
 from anycalo.models.surroundings import OF_ENERGY
-from anycalo.models.surroundings_kernels import Around, draw_energies
+from anycalo.models.surroundings_kernels import draw_energies
 from anycalo.models.track_kernels import Tracks
 
 _f = np.float32
@@ -65,8 +66,8 @@ class Points(NamedTuple):
     """
 
     kinds: Kinds
-    around: Around
-    level: Level
+    around: PerPoint
+    level: PerPoint
     tracks: Tracks
     trunk: Perceptron
     radius: Array
@@ -213,10 +214,10 @@ def settle_layers(energy: Array, n: Array, visible_mev: Array, mip_mev: Array) -
     """`point_features.settle` of the points of each layer, energies in MIPs, which become MeV."""
     start = 0
     for k in range(n.shape[0]):
-        part = energy[start : start + n[k]]
-        settle(part, np.float64(visible_mev[k] / max(mip_mev[k], _f(1e-6))))
+        part, mip = energy[start : start + n[k]], max(mip_mev[k], _f(1e-6))
+        settle(part, np.float64(visible_mev[k] / mip))
         for p in range(n[k]):
-            part[p] *= max(mip_mev[k], _f(1e-6))
+            part[p] *= mip
         start += n[k]
 
 

@@ -20,11 +20,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anycalo.errors import ModelError
 from anycalo.models.clusters import probability
-from anycalo.models.mixture import perceptron
+from anycalo.models.per_point import PerPoint
 from anycalo.models.point_features import Lateral
 from anycalo.models.point_flow import OF_RADIUS, radius_basis
 
@@ -60,7 +60,7 @@ class SurroundingsConfig:
                 raise ModelError(f"{name} is {getattr(self, name)!r}; expected at least 1")
 
 
-class Surroundings(nn.Module):
+class Surroundings(PerPoint):
     """p(energy score | layer, radius, densities): see the module's text.
 
     Args:
@@ -69,21 +69,15 @@ class Surroundings(nn.Module):
     """
 
     def __init__(self, context: int, config: SurroundingsConfig) -> None:
-        super().__init__()
+        super().__init__(
+            context,
+            hidden=config.hidden,
+            depth=config.depth,
+            features=config.features,
+            own=OF_RADIUS + DENSITIES,
+            numbers=PER_NORMAL * config.normals,
+        )
         self.config = config
-        self.trunk = perceptron(context, *[config.hidden] * config.depth)
-        self.of_context = nn.Linear(config.hidden, config.features)
-        self.of_point = nn.Linear(OF_RADIUS + DENSITIES, config.features, bias=False)
-        self.head = nn.Linear(config.features, PER_NORMAL * config.normals)
-        with torch.no_grad():
-            # Nearly independent energies, to begin with.
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
-
-    def of_layer(self, told: Tensor) -> Tensor:
-        """What points need of their layer, (..., F), given what is known of it, (..., C)."""
-        part: Tensor = self.of_context(self.trunk(told))
-        return part
 
     def mixture(self, part: Tensor, radius: Tensor, density: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, means and logarithms of the standard deviations, (P, M) each.
@@ -94,8 +88,7 @@ class Surroundings(nn.Module):
             density: from `densities`, (P, DENSITIES).
         """
         known = torch.cat([radius_basis(radius), density.log1p() / 2], dim=-1)
-        h = nn.functional.gelu(part + self.of_point(known))
-        logit, mean, spread = self.head(h).unflatten(-1, (PER_NORMAL, self.config.normals)).unbind(-2)
+        logit, mean, spread = self.numbers(part, known).chunk(PER_NORMAL, dim=-1)
         return logit, mean, spread.clamp(-WIDEST, WIDEST)
 
     def negative_log_likelihood(self, told: Tensor, radius: Tensor, density: Tensor, energy: Tensor) -> Tensor:

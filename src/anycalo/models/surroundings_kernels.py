@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from anycalo.models.arithmetic import (
@@ -11,16 +9,15 @@ from anycalo.models.arithmetic import (
     ONE,
     ZERO,
     Array,
-    Perceptron,
     affine,
     compiled,
     exp,
-    gelu,
     log,
     ndtr,
     perceptron,
 )
-from anycalo.models.lanes import LANES, radius_basis, spread
+from anycalo.models.lanes import LANES, radius_basis
+from anycalo.models.per_point_kernels import PerPoint, numbers
 from anycalo.models.point_flow import OF_RADIUS
 from anycalo.models.surroundings import ACROSS, DENSITIES, PER_NORMAL, SCALES
 from anycalo.models.surroundings import WIDEST as _WIDEST
@@ -28,24 +25,6 @@ from anycalo.models.surroundings import WIDEST as _WIDEST
 WIDEST, MIDDLE = map(np.float32, (_WIDEST, ACROSS / 2))
 STEPS = np.array(SCALES, np.float32)
 LAST = ACROSS - 2
-
-
-class Around(NamedTuple):
-    """Weights of `surroundings.Surroundings`.
-
-    Args:
-        trunk: what is made of a layer.
-        of_context, of_context_bias: the part of the second layer that a layer gives, (hidden, F).
-        of_point: the part that a point gives, (F, OF_RADIUS + DENSITIES).
-        head: of the mixtures, transposed, (3 M, F), and `head_bias`.
-    """
-
-    trunk: Perceptron
-    of_context: Array
-    of_context_bias: Array
-    of_point: Array
-    head: Array
-    head_bias: Array
 
 
 @compiled
@@ -113,7 +92,7 @@ def look(grid: Array, node: Array, weight: Array, first: int, last: int, out: Ar
 
 @compiled
 def draw_energies(
-    own: Array, shared: Array, n: Array, x: Array, y: Array, radius: Array, normal: Array, net: Around, out: Array
+    own: Array, shared: Array, n: Array, x: Array, y: Array, radius: Array, normal: Array, net: PerPoint, out: Array
 ) -> None:
     """`surroundings.Surroundings.draw` of the points of one shower.
 
@@ -134,7 +113,7 @@ def draw_energies(
     around = np.empty((DENSITIES, points), np.float32)
     densities(x, y, n, around)
     known = np.zeros((OF_RADIUS + DENSITIES, LANES), np.float32)
-    state, seen = np.zeros((features, LANES), np.float32), np.zeros((features, LANES), np.float32)
+    work = np.zeros((2, features, LANES), np.float32)
     mixture = np.zeros((PER_NORMAL * normals, LANES), np.float32)
     layer, left = 0, n[0]
     for start in range(0, points, LANES):
@@ -143,12 +122,7 @@ def draw_energies(
         for d in range(DENSITIES):
             for p in range(used):
                 known[OF_RADIUS + d, p] = log(ONE + around[d, start + p]) * HALF
-        np.dot(net.of_point, known, seen)
-        layer, left = spread(of_layer, n, layer, left, used, state)
-        for k in range(features):
-            for p in range(LANES):
-                state[k, p] = gelu(state[k, p] + seen[k, p])
-        np.dot(net.head, state, mixture)
+        layer, left = numbers(of_layer, n, layer, left, used, known, net, work, mixture)
         for j in range(normals):
             for p in range(LANES):
                 mixture[j, p] = exp(mixture[j, p] + net.head_bias[j])
